@@ -1,0 +1,31 @@
+/** HTTP statuses our errors map to. */
+export type ErrorStatus = 400 | 401 | 403 | 404 | 409 | 413 | 429 | 500 | 502 | 503 | 507;
+
+/**
+ * Every error code of the project, in the order of the layers that throw them. Codes are stable:
+ * clients branch on them, so one may be added but never renamed.
+ */
+export const CATALOG = {
+  "input/malformed": { status: 400, title: "Malformed input" },
+  "input/too-large": { status: 413, title: "Input is too large" },
+  "input/unsupported": { status: 400, title: "Unsupported input" },
+  "auth/unauthenticated": { status: 401, title: "Authentication required" },
+  "auth/forbidden": { status: 403, title: "Not allowed" },
+  "resource/not-found": { status: 404, title: "Not found" },
+  "resource/conflict": { status: 409, title: "Conflict with the current state" },
+  "resource/exhausted": { status: 507, title: "Resource exhausted" },
+  "upstream/unavailable": { status: 503, title: "A service this one depends on is unavailable" },
+  "upstream/invalid": { status: 502, title: "A service this one depends on answered wrongly" },
+  "internal": { status: 500, title: "Internal error" },
+
+  "attestation/missing": { status: 403, title: "No attestation provided" },
+  "attestation/report-data-mismatch": {
+    status: 403,
+    title: "Report data does not bind this request",
+  },
+  "attestation/refused": { status: 403, title: "Attestation refused" },
+
+  "config/invalid": { status: 400, title: "Invalid configuration" },
+} as const satisfies Record<string, { status: ErrorStatus; title: string }>;
+
+export type ErrorCode = keyof typeof CATALOG;
