@@ -25,7 +25,29 @@ export const CATALOG = {
   },
   "attestation/refused": { status: 403, title: "Attestation refused" },
 
+  // core/crypto, core/ra-tls, functions/kms, functions/auth
+  "crypto/invalid-signature": { status: 403, title: "Invalid signature" },
+  "crypto/decryption-failed": { status: 400, title: "Decryption failed" },
+  "certificate/untrusted": { status: 403, title: "Certificate is not trusted" },
+  "kms/denied": { status: 403, title: "Keys are not released" },
+  "kms/not-ready": { status: 503, title: "The KMS cannot release keys yet" },
+
   "config/invalid": { status: 400, title: "Invalid configuration" },
+
+  "host/qemu-too-old": { status: 503, title: "QEMU is too old" },
+  "host/qemu-unusable": { status: 503, title: "QEMU cannot be used" },
+  "host/tee-unavailable": { status: 503, title: "This host lacks the TEE the image asks for" },
+  "host/port-taken": { status: 409, title: "Host port is already taken" },
+  "image/not-found": { status: 404, title: "Image not found" },
+  "image/invalid": { status: 400, title: "Image is not usable" },
+  "image/digest-mismatch": { status: 400, title: "Image does not match its checksums" },
+  "cvm/not-found": { status: 404, title: "CVM not found" },
+  "cvm/state": { status: 409, title: "The CVM's state does not allow this" },
+  "cvm/compose-changed": {
+    status: 409,
+    title: "The app-compose changed since the CVM was created",
+  },
+  "cvm/launch-failed": { status: 500, title: "The CVM could not be started" },
 } as const satisfies Record<string, { status: ErrorStatus; title: string }>;
 
 export type ErrorCode = keyof typeof CATALOG;
