@@ -1,0 +1,90 @@
+import { fromUtf8 } from "../bytes/bytes.ts";
+import { AppError } from "../errors/app-error.ts";
+import type { JsonValue } from "./jcs.ts";
+
+export interface StrictJsonLimits {
+  /** Size of the text, in UTF-8 bytes for bytes and in UTF-16 units for a string. Default 1 MiB. */
+  readonly maxSize?: number;
+  /** Nesting of objects and arrays. Default 64. */
+  readonly maxDepth?: number;
+  /** Integers beyond 2^53 become a `bigint` instead of losing digits. Default false. */
+  readonly exactIntegers?: boolean;
+}
+
+/**
+ * Parses a JSON document of unknown origin. Two parsers that disagree about it can be played against
+ * each other, so what RFC 8259 leaves open is refused: repeated member names, invalid UTF-8, a byte
+ * order mark. Throws `input/malformed` or `input/too-large`; `name` says which document.
+ */
+export function parseStrictJson(
+  document: string | Uint8Array,
+  name: string,
+  limits: StrictJsonLimits = {},
+): JsonValue {
+  const maxSize = limits.maxSize ?? 1024 * 1024;
+  if (document.length > maxSize) {
+    throw new AppError(
+      "input/too-large",
+      `Cannot parse ${name}: ${document.length} bytes, at most ${maxSize} are allowed`,
+    );
+  }
+  const text = typeof document === "string" ? document : fromUtf8(document, name);
+  let value: JsonValue;
+  try {
+    value = limits.exactIntegers && /\d{16}/.test(text)
+      ? JSON.parse(text, exactInteger)
+      : JSON.parse(text);
+  } catch (cause) {
+    throw new AppError("input/malformed", `Cannot parse ${name}: not valid JSON`, { cause });
+  }
+  checkNesting(text, name, limits.maxDepth ?? 64);
+  return value;
+}
+
+/** A reviver; `context.source` is ECMAScript 2026's JSON.parse source text access. */
+function exactInteger(_key: string, value: unknown, context?: { source?: string }): unknown {
+  if (typeof value !== "number" || Number.isSafeInteger(value)) return value;
+  const source = context?.source;
+  return source !== undefined && /^-?\d+$/.test(source) ? BigInt(source) : value;
+}
+
+/** Walks text that JSON.parse took: only strings and brackets matter. */
+function checkNesting(text: string, name: string, maxDepth: number): void {
+  const open: (Set<string> | undefined)[] = []; // the names seen in each open object
+  for (let i = 0; i < text.length; i++) {
+    const char = text[i]!;
+    if (char === "{" || char === "[") {
+      open.push(char === "{" ? new Set() : undefined);
+      if (open.length > maxDepth) {
+        throw new AppError(
+          "input/malformed",
+          `Cannot parse ${name}: nested deeper than ${maxDepth}`,
+        );
+      }
+    } else if (char === "}" || char === "]") {
+      open.pop();
+    } else if (char === '"') {
+      const end = endOfString(text, i);
+      const names = open.at(-1);
+      if (names !== undefined && isMemberName(text, end)) {
+        const member: string = JSON.parse(text.slice(i, end));
+        if (names.has(member)) {
+          throw new AppError("input/malformed", `Cannot parse ${name}: member "${member}" repeats`);
+        }
+        names.add(member);
+      }
+      i = end - 1;
+    }
+  }
+}
+
+function endOfString(text: string, start: number): number {
+  let i = start + 1;
+  while (text[i] !== '"') i += text[i] === "\\" ? 2 : 1;
+  return i + 1;
+}
+
+function isMemberName(text: string, end: number): boolean {
+  while (text[end] === " " || text[end] === "\t" || text[end] === "\n" || text[end] === "\r") end++;
+  return text[end] === ":";
+}
