@@ -32,6 +32,28 @@ export const CATALOG = {
   "kms/denied": { status: 403, title: "Keys are not released" },
   "kms/not-ready": { status: 503, title: "The KMS cannot release keys yet" },
 
+  "compose/unsupported": { status: 400, title: "The app-compose asks for what is not supported" },
+  "compose/requirement-unmet": {
+    status: 403,
+    title: "A requirement of the app-compose is not met",
+  },
+  "compose/launch-token-mismatch": { status: 403, title: "The launch token does not match" },
+  "measurement/mr-config-mismatch": {
+    status: 403,
+    title: "The launch configuration does not match the app",
+  },
+  "measurement/image-mismatch": { status: 403, title: "The image is not what its digests say" },
+  "measurement/unsupported": {
+    status: 400,
+    title: "No measurement can be predicted for this shape",
+  },
+
+  "os-build/tool-missing": { status: 503, title: "A build tool is missing" },
+  "os-build/command-failed": { status: 500, title: "A build command failed" },
+  "os-build/disk-full": { status: 507, title: "The disk is full" },
+  "os-build/package-unavailable": { status: 502, title: "A Debian package cannot be fetched" },
+  "os-build/image-invalid": { status: 500, title: "The built image breaks its own rules" },
+
   "config/invalid": { status: 400, title: "Invalid configuration" },
 
   "host/qemu-too-old": { status: 503, title: "QEMU is too old" },
@@ -48,6 +70,17 @@ export const CATALOG = {
     title: "The app-compose changed since the CVM was created",
   },
   "cvm/launch-failed": { status: 500, title: "The CVM could not be started" },
+  "guest/host-share": { status: 503, title: "The host's share cannot be read" },
+  "guest/host-file": { status: 400, title: "A file of the host is not acceptable" },
+  "guest/tee": { status: 503, title: "The TEE cannot be used" },
+  "guest/kms-unavailable": { status: 503, title: "No KMS answers" },
+  "guest/kms-refused": { status: 403, title: "The KMS refuses to release keys" },
+  "guest/kms-untrusted": { status: 403, title: "The KMS is not the one the app names" },
+  "guest/disk": { status: 503, title: "The data disk cannot be used" },
+  "guest/disk-header": { status: 403, title: "The data disk's LUKS header is not acceptable" },
+  "guest/command-failed": { status: 500, title: "A command in the guest failed" },
+  "guest/gateway": { status: 503, title: "No gateway registers the app" },
+  "guest/app-failed": { status: 503, title: "The app's containers do not start" },
 } as const satisfies Record<string, { status: ErrorStatus; title: string }>;
 
 export type ErrorCode = keyof typeof CATALOG;

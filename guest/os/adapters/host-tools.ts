@@ -1,0 +1,91 @@
+import { mkdir } from "node:fs/promises";
+import { createHash } from "node:crypto";
+import { AppError } from "#core/errors/app-error.ts";
+import { HOST_TOOLS } from "../package-set.ts";
+import { encodePackageLock } from "../lock.ts";
+import { OLDEST_QEMU, qemuMajorVersion } from "../qemu-version.ts";
+import { commandText } from "./command.ts";
+import { removeOtherTrees, unpackToolTree, writeScript, writeTreeWrapper } from "./tool-tree.ts";
+import { fetchPackages, type Workspace } from "./workspace.ts";
+
+const TREE_PREFIX = "qemu-tree-";
+
+/**
+ * Makes `<cache>/host-tools/bin/qemu-system-x86_64` and `qemu-img`: the machine's own when new enough,
+ * else Debian backports' run out of its own tree. `named` is a QEMU the user insists on. Returns the path
+ * of the emulator and its version.
+ */
+export async function provideHostTools(
+  workspace: Workspace,
+  named: string | undefined,
+): Promise<{ qemu: string; version: string }> {
+  const directory = `${workspace.cache}/host-tools`;
+  const bin = `${directory}/bin`;
+  const qemu = `${bin}/qemu-system-x86_64`;
+  await mkdir(bin, { recursive: true });
+
+  if (named !== undefined) {
+    const version = await qemuVersion(named);
+    const major = qemuMajorVersion(version ?? "");
+    if (major === undefined || major < OLDEST_QEMU) {
+      throw new AppError(
+        "host/qemu-too-old",
+        `${named} is ${version ?? "not a QEMU"}; QEMU ${OLDEST_QEMU} or newer is needed, ` +
+          "older ones corrupt guest memory. Unset DSTACK_QEMU to let scripts/host-tools provide one",
+      );
+    }
+    await writeForwarders(bin, named, "qemu-img");
+  } else if (
+    (qemuMajorVersion(await qemuVersion("qemu-system-x86_64") ?? "") ?? 0) >= OLDEST_QEMU
+  ) {
+    await writeForwarders(bin, "qemu-system-x86_64", "qemu-img");
+  } else {
+    await provideOwnQemu(workspace, directory, bin);
+  }
+  const version = await qemuVersion(qemu);
+  if (version === undefined) {
+    throw new AppError("host/qemu-unusable", `${qemu} does not run on this machine`);
+  }
+  return { qemu, version };
+}
+
+async function provideOwnQemu(workspace: Workspace, directory: string, bin: string): Promise<void> {
+  const { lock } = await fetchPackages(workspace, HOST_TOOLS);
+  const name = TREE_PREFIX +
+    createHash("sha256").update(encodePackageLock(lock)).digest("hex").slice(0, 12);
+  const tree = await unpackToolTree(`${directory}/${name}`, lock, workspace.store);
+  const modules = `${tree.directory}/usr/lib/x86_64-linux-gnu/qemu`;
+  await writeTreeWrapper(`${bin}/qemu-img`, tree, "usr/bin/qemu-img", [], {
+    QEMU_MODULE_DIR: modules,
+  });
+  await writeTreeWrapper(
+    `${bin}/qemu-system-x86_64`,
+    tree,
+    "usr/bin/qemu-system-x86_64",
+    [
+      "-L",
+      `${tree.directory}/usr/share/qemu`,
+      "-L",
+      `${tree.directory}/usr/share/seabios`,
+      "-L",
+      `${tree.directory}/usr/lib/ipxe/qemu`,
+    ],
+    { QEMU_MODULE_DIR: modules },
+  );
+  await removeOtherTrees(directory, TREE_PREFIX, [name]);
+}
+
+async function writeForwarders(bin: string, qemu: string, image: string): Promise<void> {
+  await writeScript(`${bin}/qemu-img`, `#!/bin/sh\nexec '${image}' "$@"\n`);
+  await writeScript(`${bin}/qemu-system-x86_64`, `#!/bin/sh\nexec '${qemu}' "$@"\n`);
+}
+
+/** The first line of `--version`, or undefined when the program cannot be run. */
+async function qemuVersion(program: string): Promise<string | undefined> {
+  try {
+    return (await commandText([program, "--version"])).split("\n")[0];
+  } catch (error) {
+    if (error instanceof AppError) return undefined;
+    throw error;
+  }
+}
