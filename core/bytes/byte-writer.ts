@@ -9,7 +9,8 @@ export class ByteWriter {
   }
 
   bytes(value: Uint8Array): this {
-    this.#buffer.set(value, this.#grow(value.length));
+    const at = this.#grow(value.length); // may replace the buffer
+    this.#buffer.set(value, at);
     return this;
   }
   zeros(count: number): this {
