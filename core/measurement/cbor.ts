@@ -1,0 +1,134 @@
+import { ByteReader } from "../bytes/byte-reader.ts";
+import { ByteWriter } from "../bytes/byte-writer.ts";
+
+/** The part of CBOR (RFC 8949) that measurement documents use: no floats, tags or indefinite lengths. */
+export type CborValue =
+  | number
+  | string
+  | Uint8Array
+  | readonly CborValue[]
+  | ReadonlyMap<string, CborValue>;
+
+const MAJOR = { unsigned: 0, bytes: 2, text: 3, array: 4, map: 5 } as const;
+const MAX_DEPTH = 8;
+
+/** Encodes maps in insertion order and every length in its shortest form. */
+export function encodeCbor(value: CborValue): Uint8Array {
+  const w = new ByteWriter();
+  write(w, value);
+  return w.finish();
+}
+
+/** A map whose members keep the order they are written in. */
+export function cborMap(members: Readonly<Record<string, CborValue>>): Map<string, CborValue> {
+  return new Map(Object.entries(members));
+}
+
+function write(w: ByteWriter, value: CborValue): void {
+  if (typeof value === "number") {
+    writeHead(w, MAJOR.unsigned, value);
+  } else if (typeof value === "string") {
+    const text = new TextEncoder().encode(value);
+    writeHead(w, MAJOR.text, text.length);
+    w.bytes(text);
+  } else if (value instanceof Uint8Array) {
+    writeHead(w, MAJOR.bytes, value.length);
+    w.bytes(value);
+  } else if (value instanceof Map) {
+    writeHead(w, MAJOR.map, value.size);
+    for (const [name, member] of value) {
+      write(w, name);
+      write(w, member);
+    }
+  } else {
+    const items = value as readonly CborValue[];
+    writeHead(w, MAJOR.array, items.length);
+    for (const item of items) write(w, item);
+  }
+}
+
+function writeHead(w: ByteWriter, major: number, argument: number): void {
+  if (!Number.isSafeInteger(argument) || argument < 0) {
+    throw new TypeError(`CBOR argument ${argument} is not an unsigned integer`);
+  }
+  const initial = major << 5;
+  if (argument < 24) w.u8(initial | argument);
+  else if (argument < 0x100) w.u8(initial | 24).u8(argument);
+  else if (argument < 0x1_0000) w.u8(initial | 25).u16be(argument);
+  else if (argument < 0x1_0000_0000) w.u8(initial | 26).u32be(argument);
+  else w.u8(initial | 27).u64be(BigInt(argument));
+}
+
+/**
+ * Decodes one document and refuses trailing bytes, repeated or non-text map keys, lengths not in their
+ * shortest form, and every type outside `CborValue`. Throws `input/malformed`.
+ */
+export function decodeCbor(bytes: Uint8Array, structure: string): CborValue {
+  const r = new ByteReader(bytes, structure);
+  const value = read(r, 0);
+  r.end();
+  return value;
+}
+
+function read(r: ByteReader, depth: number): CborValue {
+  if (depth > MAX_DEPTH) throw r.malformed("value", `is nested deeper than ${MAX_DEPTH}`);
+  const initial = r.u8("initial byte");
+  const argument = readArgument(r, initial & 0x1f);
+  switch (initial >> 5) {
+    case MAJOR.unsigned:
+      return argument;
+    case MAJOR.bytes:
+      return r.bytes("byte string", argument);
+    case MAJOR.text:
+      return r.utf8("text string", argument);
+    case MAJOR.array:
+      return readArray(r, argument, depth);
+    case MAJOR.map:
+      return readMap(r, argument, depth);
+    default:
+      throw r.malformed("value", `has the unsupported major type ${initial >> 5}`);
+  }
+}
+
+function readArray(r: ByteReader, count: number, depth: number): CborValue[] {
+  const items: CborValue[] = [];
+  // Each item takes a byte at least, so a count that lies ends with the input.
+  for (let i = 0; i < count; i++) items.push(read(r, depth + 1));
+  return items;
+}
+
+function readMap(r: ByteReader, count: number, depth: number): Map<string, CborValue> {
+  const map = new Map<string, CborValue>();
+  for (let i = 0; i < count; i++) {
+    const name = read(r, depth + 1);
+    if (typeof name !== "string") throw r.malformed("map key", "is not a text string");
+    if (map.has(name)) throw r.malformed("map key", `"${name}" repeats`);
+    map.set(name, read(r, depth + 1));
+  }
+  return map;
+}
+
+function readArgument(r: ByteReader, additional: number): number {
+  if (additional < 24) return additional;
+  let argument: number;
+  let least: number;
+  switch (additional) {
+    case 24:
+      [argument, least] = [r.u8("argument"), 24];
+      break;
+    case 25:
+      [argument, least] = [r.u16be("argument"), 0x100];
+      break;
+    case 26:
+      [argument, least] = [r.u32be("argument"), 0x1_0000];
+      break;
+    case 27:
+      [argument, least] = [Number(r.u64be("argument")), 0x1_0000_0000];
+      break;
+    default:
+      throw r.malformed("length", "is indefinite or reserved");
+  }
+  if (argument < least) throw r.malformed("argument", "is not in its shortest form");
+  if (!Number.isSafeInteger(argument)) throw r.malformed("argument", "is beyond 2^53 - 1");
+  return argument;
+}
