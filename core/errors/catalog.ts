@@ -16,6 +16,8 @@ export const CATALOG = {
   "resource/exhausted": { status: 507, title: "Resource exhausted" },
   "upstream/unavailable": { status: 503, title: "A service this one depends on is unavailable" },
   "upstream/invalid": { status: 502, title: "A service this one depends on answered wrongly" },
+  "upstream/refused": { status: 502, title: "A service this one depends on refused" },
+  "upstream/untrusted": { status: 502, title: "A service this one depends on is not trusted" },
   "internal": { status: 500, title: "Internal error" },
 
   "attestation/missing": { status: 403, title: "No attestation provided" },
