@@ -1,0 +1,132 @@
+import { createRoute, OpenAPIHono, z } from "@hono/zod-openapi";
+import { bodyLimit } from "hono/body-limit";
+import { AppError } from "#core/errors/app-error.ts";
+import { type Allowlist, parseAllowlist } from "./allowlist.ts";
+import { type BootDecision, bootInfoSchema, decisionSchema } from "./boot-info.ts";
+import { type BootRole, denialReason } from "./policy.ts";
+import type { AuthPorts } from "./ports.ts";
+
+const MAX_BODY_BYTES = 256 * 1024;
+/** What callers learn when the allowlist cannot be read; the log says more. */
+const UNAVAILABLE = "authorization backend unavailable";
+
+const infoSchema = z.object({
+  status: z.literal("ok"),
+  kmsContractAddr: z.string(),
+  ethRpcUrl: z.string(),
+  gatewayAppId: z.string(),
+  chainId: z.number().int(),
+  appImplementation: z.string(),
+  /** Older name of `appImplementation`. */
+  appAuthImplementation: z.string(),
+}).openapi("AuthInfo");
+
+const infoRoute = createRoute({
+  method: "get",
+  path: "/",
+  operationId: "getInfo",
+  summary: "What a KMS shows about its authorisation",
+  responses: {
+    200: { description: "Info", content: { "application/json": { schema: infoSchema } } },
+    500: {
+      description: "The allowlist cannot be read",
+      content: {
+        "application/json": {
+          schema: z.object({ status: z.literal("error"), message: z.string() }),
+        },
+      },
+    },
+  },
+});
+
+const bootRoute = (role: BootRole) =>
+  createRoute({
+    method: "post",
+    path: `/bootAuth/${role}`,
+    operationId: role === "app" ? "authorizeApp" : "authorizeKms",
+    summary: role === "app" ? "May this app have its keys?" : "May this KMS have the root keys?",
+    request: {
+      body: { required: true, content: { "application/json": { schema: bootInfoSchema } } },
+    },
+    responses: {
+      200: { description: "Decision", content: { "application/json": { schema: decisionSchema } } },
+      400: {
+        description: "Not a boot info",
+        content: { "application/json": { schema: decisionSchema } },
+      },
+    },
+  });
+
+/**
+ * The authorisation webhook of a KMS: one allowlist file, read anew for each request, so a change
+ * counts at once. A file that is missing or invalid denies everything.
+ */
+export function createAuthApp(ports: AuthPorts): OpenAPIHono {
+  const app = new OpenAPIHono({
+    defaultHook: (result, c) => result.success ? undefined : c.json(invalidRequest(), 400),
+  });
+  app.onError((error, c) => {
+    // The validator throws on a body that is not JSON.
+    if ("getResponse" in error) return c.json(invalidRequest(), 400);
+    ports.logError(error);
+    return c.json({ isAllowed: false, reason: UNAVAILABLE, gatewayAppId: "" }, 500);
+  });
+  app.use(
+    "/bootAuth/*",
+    bodyLimit({ maxSize: MAX_BODY_BYTES, onError: (c) => c.json(invalidRequest(), 413) }),
+  );
+
+  app.openapi(infoRoute, async (c) => {
+    const allowlist = await readAllowlist(ports);
+    if (allowlist === undefined) return c.json({ status: "error", message: UNAVAILABLE }, 500);
+    return c.json({
+      status: "ok",
+      kmsContractAddr: allowlist.kmsContractAddr,
+      ethRpcUrl: "",
+      gatewayAppId: allowlist.gatewayAppId,
+      chainId: allowlist.chainId,
+      appImplementation: allowlist.appImplementation,
+      appAuthImplementation: allowlist.appImplementation,
+    }, 200);
+  });
+
+  for (const role of ["app", "kms"] as const) {
+    app.openapi(bootRoute(role), async (c) => {
+      const boot = c.req.valid("json");
+      const allowlist = await readAllowlist(ports);
+      const reason = allowlist === undefined ? UNAVAILABLE : denialReason(role, boot, allowlist);
+      const decision: BootDecision = {
+        isAllowed: reason === undefined,
+        gatewayAppId: allowlist?.gatewayAppId ?? "",
+        reason: reason ?? "",
+      };
+      ports.logDecision({ role, boot, decision });
+      return c.json(decision, 200);
+    });
+  }
+  return app;
+}
+
+/** Whether decisions can be made: throws what is wrong with the allowlist. */
+export async function checkAllowlist(ports: Pick<AuthPorts, "readAllowlist">): Promise<Allowlist> {
+  let text: string;
+  try {
+    text = await ports.readAllowlist();
+  } catch (cause) {
+    throw new AppError("config/invalid", "Allowlist cannot be read", { cause });
+  }
+  return parseAllowlist(text);
+}
+
+async function readAllowlist(ports: AuthPorts): Promise<Allowlist | undefined> {
+  try {
+    return await checkAllowlist(ports);
+  } catch (error) {
+    ports.logError(error);
+    return undefined;
+  }
+}
+
+function invalidRequest(): BootDecision {
+  return { isAllowed: false, gatewayAppId: "", reason: "invalid authorization request" };
+}

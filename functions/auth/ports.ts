@@ -1,0 +1,16 @@
+import type { BootDecision, BootInfo } from "./boot-info.ts";
+import type { BootRole } from "./policy.ts";
+
+export interface AuthDecisionEvent {
+  readonly role: BootRole;
+  readonly boot: BootInfo;
+  readonly decision: BootDecision;
+}
+
+/** What the authorisation service needs from its surroundings. */
+export interface AuthPorts {
+  /** The text of the allowlist file, read anew at every call. Rejects when there is none. */
+  readonly readAllowlist: () => Promise<string>;
+  readonly logDecision: (event: AuthDecisionEvent) => void;
+  readonly logError: (error: unknown) => void;
+}
