@@ -20,8 +20,6 @@ import { AppError } from "../errors/app-error.ts";
 export const EMPTY = "google.protobuf.Empty";
 /** FeatureSet.FieldPresence.IMPLICIT: proto3 fields without `optional`. */
 const IMPLICIT_PRESENCE = 2;
-/** Fields the reference leaves out of JSON when they are empty. */
-const OMITTED_WHEN_EMPTY = new Set(["dstack_guest.GetQuoteResponse.attestation"]);
 
 type JsonObject = { [key: string]: JsonValue };
 
@@ -37,7 +35,7 @@ function reflectedToJson(message: ReflectMessage): JsonValue {
   const json: JsonObject = {};
   for (const field of message.sortedFields) {
     if (!message.isSet(field)) {
-      if (OMITTED_WHEN_EMPTY.has(`${message.desc.typeName}.${field.name}`)) continue;
+      if (isOmittedWhenEmpty(field)) continue;
       if (isNullable(field)) {
         json[field.name] = null;
         continue;
@@ -52,6 +50,11 @@ function reflectedToJson(message: ReflectMessage): JsonValue {
 export function isNullable(field: DescField): boolean {
   return field.fieldKind === "message" ||
     field.fieldKind === "scalar" && field.presence !== IMPLICIT_PRESENCE;
+}
+
+/** The one field the reference leaves out of JSON when it is empty. */
+export function isOmittedWhenEmpty(field: DescField): boolean {
+  return field.name === "attestation" && field.parent.typeName === "dstack_guest.GetQuoteResponse";
 }
 
 function fieldToJson(message: ReflectMessage, field: DescField): JsonValue {
