@@ -92,3 +92,15 @@ export function reasonOf(error: unknown): RefusalReason | undefined {
   if (!(error instanceof AppError) || error.code !== "attestation/refused") return undefined;
   return error.fields["reason"] as RefusalReason | undefined;
 }
+
+/** Runs a parser over evidence; what it calls malformed input becomes a refusal of that code. */
+export function refusing<T>(code: ReasonCode, parse: () => T): T {
+  try {
+    return parse();
+  } catch (error) {
+    if (error instanceof AppError && error.code.startsWith("input/")) {
+      throw refusal(code, error.message, error);
+    }
+    throw error;
+  }
+}

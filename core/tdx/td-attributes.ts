@@ -1,0 +1,48 @@
+import { isZero } from "../bytes/bytes.ts";
+import { refusal } from "../errors/refusal.ts";
+import type { SgxReportBody } from "./sgx-report-body.ts";
+import type { TdReportBody } from "./td-report-body.ts";
+
+/** Bits of TDATTRIBUTES (Intel TDX module ABI, ATTRIBUTES). */
+const DEBUG = 0;
+const SEPT_VE_DISABLE = 28;
+/** Protection keys and key locker: harmless, and the guest's to use. */
+const ALLOWED = [SEPT_VE_DISABLE, 30, 31];
+
+const SGX_DEBUG = 0x02;
+
+/** Refuses a TD or enclave that its host can debug. Throws `attestation/refused`. */
+export function requireNoDebug(report: TdReportBody | SgxReportBody): void {
+  const debug = "tdAttributes" in report
+    ? hasBit(report.tdAttributes, DEBUG)
+    : (report.attributes[0]! & SGX_DEBUG) !== 0;
+  if (debug) throw refusal("debug-enabled", "The TEE runs in debug mode: its host can read it");
+}
+
+/**
+ * Refuses every attribute a production TD must not have: reserved bits, migration, performance
+ * monitoring; and one that lets the host inject #VE. Also a TDX module that Intel did not sign as a
+ * production module, and a service TD. Throws `attestation/refused`.
+ */
+export function requireTdAttributes(report: TdReportBody): void {
+  const { tdAttributes } = report;
+  for (let bit = 0; bit < 64; bit++) {
+    if (bit === DEBUG || ALLOWED.includes(bit)) continue;
+    if (hasBit(tdAttributes, bit)) throw notAllowed(`TD attribute bit ${bit} is set`);
+  }
+  if (!hasBit(tdAttributes, SEPT_VE_DISABLE)) {
+    throw notAllowed("TD attribute SEPT_VE_DISABLE is not set");
+  }
+  if (!isZero(report.mrSignerSeam)) throw notAllowed("MRSIGNERSEAM is not zero");
+  if (report.tdx15 && !isZero(report.tdx15.mrServiceTd)) {
+    throw notAllowed("A service TD is bound to this TD");
+  }
+}
+
+function hasBit(attributes: Uint8Array, bit: number): boolean {
+  return (attributes[bit >> 3]! & (1 << (bit & 7))) !== 0;
+}
+
+function notAllowed(detail: string) {
+  return refusal("attributes-not-allowed", detail);
+}

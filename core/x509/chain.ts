@@ -1,0 +1,175 @@
+import { sha256 } from "@noble/hashes/sha2.js";
+import { concatBytes, equalBytes, toHex } from "../bytes/bytes.ts";
+import { refusal, refusing } from "../errors/refusal.ts";
+import type { CertificateRevocationList } from "./certificate-revocation-list.ts";
+import { type EcdsaCurve, rawSignature, verifyEcdsa } from "./ecdsa.ts";
+import { EXTENSION, KEY_USAGE, type X509Certificate } from "./x509-certificate.ts";
+
+/** Vendor chains have three certificates; more than this is nobody's. */
+export const MAX_CHAIN = 8;
+
+const SERVER_AUTH = "1.3.6.1.5.5.7.3.1";
+
+/** Which curve signs with which algorithm OID (RFC 5758 3.2). */
+const SIGNATURE_CURVES: Readonly<Record<string, EcdsaCurve>> = {
+  "1.2.840.10045.4.3.2": "P-256",
+  "1.2.840.10045.4.3.3": "P-384",
+};
+
+/** Critical extensions that are enforced here; any other makes a certificate unusable. */
+const UNDERSTOOD: ReadonlySet<string> = new Set([
+  EXTENSION.basicConstraints,
+  EXTENSION.keyUsage,
+  EXTENSION.extendedKeyUsage,
+]);
+
+export interface ChainTrust {
+  /** The pinned root; every path ends in it. */
+  readonly root: X509Certificate;
+  /** Every issuer on a path needs a CRL here: unknown revocation status is a refusal. */
+  readonly crls: readonly CertificateRevocationList[];
+  /** Unix seconds. */
+  readonly now: number;
+  /** Seconds by which a CRL may be past its nextUpdate. Certificates get no grace. */
+  readonly graceSeconds: number;
+}
+
+/**
+ * Verifies certificate paths to one root (RFC 5280 section 6, without policies and name constraints,
+ * which are refused when critical). A signature seen once is not verified again.
+ */
+export class ChainVerifier {
+  readonly #trust: ChainTrust;
+  readonly #verified = new Map<string, Promise<boolean>>();
+
+  constructor(trust: ChainTrust) {
+    this.#trust = trust;
+  }
+
+  /**
+   * Verifies `chain`, leaf first, the root at its end optional. `role` says what the first one must
+   * be. Throws `attestation/refused`.
+   */
+  async verify(chain: readonly X509Certificate[], role: "end-entity" | "ca"): Promise<void> {
+    const { root } = this.#trust;
+    const last = chain.at(-1);
+    if (last === undefined) throw refusal("certificate-malformed", "A certificate chain is empty");
+    if (chain.length > MAX_CHAIN) {
+      throw refusal("certificate-malformed", `A chain has ${chain.length} certificates`);
+    }
+    const path = equalBytes(last.encoded, root.encoded) ? chain : [...chain, root];
+    if (path.length < 2) {
+      throw refusal("certificate-usage-invalid", "The root stands where a certificate is expected");
+    }
+    for (const [depth, certificate] of path.entries()) {
+      this.#requireValid(certificate);
+      if (depth === 0 && role === "end-entity") requireEndEntity(certificate);
+      else requireCa(certificate, Math.max(0, depth - 1));
+      const issuer = path[depth + 1] ?? root;
+      if (certificate !== path.at(-1)) await this.#requireSignedBy(certificate, issuer);
+      await this.#requireNotRevoked(certificate, issuer);
+    }
+  }
+
+  /** Verifies that `issuer` signed the CRL and that it holds now. Throws `attestation/refused`. */
+  async verifyCrl(crl: CertificateRevocationList, issuer: X509Certificate): Promise<void> {
+    const { now, graceSeconds } = this.#trust;
+    if (!equalBytes(crl.issuer, issuer.subject)) {
+      throw refusal("crl-signature-invalid", "A CRL names another issuer than the one that signs");
+    }
+    if (!issuer.keyUsage?.has(KEY_USAGE.cRLSign)) {
+      throw refusal("crl-signature-invalid", "The issuer's key may not sign CRLs");
+    }
+    if (!await this.#isSignedBy(crl, issuer)) {
+      throw refusal("crl-signature-invalid", "A CRL's signature is not its issuer's");
+    }
+    if (now < crl.thisUpdate) throw refusal("crl-not-yet-valid", "A CRL is not yet valid");
+    if (now > crl.nextUpdate + graceSeconds) throw refusal("crl-expired", "A CRL has expired");
+  }
+
+  #requireValid(certificate: X509Certificate): void {
+    const { now } = this.#trust;
+    if (now < certificate.notBefore) {
+      throw refusal("certificate-not-yet-valid", "A certificate of the chain is not yet valid");
+    }
+    if (now > certificate.notAfter) {
+      throw refusal("certificate-expired", "A certificate of the chain has expired");
+    }
+    for (const [oid, { critical }] of certificate.extensions) {
+      if (critical && !UNDERSTOOD.has(oid)) {
+        throw refusal("certificate-usage-invalid", `Critical extension ${oid} is not understood`);
+      }
+    }
+  }
+
+  async #requireSignedBy(certificate: X509Certificate, issuer: X509Certificate): Promise<void> {
+    if (!equalBytes(certificate.issuer, issuer.subject)) {
+      throw refusal("certificate-untrusted", "The certificate chain does not lead to the root");
+    }
+    if (!await this.#isSignedBy(certificate, issuer)) {
+      throw refusal(
+        "certificate-signature-invalid",
+        "A certificate's signature is not its issuer's",
+      );
+    }
+  }
+
+  async #requireNotRevoked(certificate: X509Certificate, issuer: X509Certificate): Promise<void> {
+    const crls = this.#trust.crls.filter((crl) => equalBytes(crl.issuer, certificate.issuer));
+    if (crls.length === 0) {
+      throw refusal("revocation-unknown", "No CRL covers a certificate of the chain");
+    }
+    for (const crl of crls) {
+      await this.verifyCrl(crl, issuer);
+      if (crl.revoked.has(certificate.serial)) {
+        throw refusal("certificate-revoked", `Certificate ${certificate.serial} is revoked`);
+      }
+    }
+  }
+
+  #isSignedBy(
+    signed: { tbs: Uint8Array; signature: Uint8Array; signatureAlgorithm: string },
+    issuer: X509Certificate,
+  ): Promise<boolean> {
+    const key = issuer.publicKey;
+    if (!key || SIGNATURE_CURVES[signed.signatureAlgorithm] !== key.curve) {
+      return Promise.resolve(false);
+    }
+    const id = toHex(sha256(concatBytes(signed.tbs, signed.signature, issuer.spki)));
+    const known = this.#verified.get(id);
+    if (known) return known;
+    const raw = refusing(
+      "certificate-signature-invalid",
+      () => rawSignature(signed.signature, key.curve),
+    );
+    const verified = verifyEcdsa(key, signed.tbs, raw);
+    this.#verified.set(id, verified);
+    return verified;
+  }
+}
+
+function requireEndEntity(certificate: X509Certificate): void {
+  if (certificate.isCa) {
+    throw refusal("certificate-usage-invalid", "A CA certificate stands at the end of a chain");
+  }
+  if (certificate.keyUsage && !certificate.keyUsage.has(KEY_USAGE.digitalSignature)) {
+    throw refusal("certificate-usage-invalid", "A certificate's key may not sign");
+  }
+  const usages = certificate.extendedKeyUsage;
+  if (usages && !usages.includes(SERVER_AUTH)) {
+    throw refusal("certificate-usage-invalid", "A certificate is for another purpose");
+  }
+}
+
+/**
+ * `below`: how many CA certificates stand between this one and the first of the chain, which pathLen
+ * does not count (RFC 5280 4.2.1.9).
+ */
+function requireCa(certificate: X509Certificate, below: number): void {
+  if (!certificate.isCa || !certificate.keyUsage?.has(KEY_USAGE.keyCertSign)) {
+    throw refusal("certificate-usage-invalid", "A certificate that issues others is not a CA's");
+  }
+  if (certificate.pathLength !== undefined && below > certificate.pathLength) {
+    throw refusal("certificate-usage-invalid", "A chain is longer than a CA allows");
+  }
+}
