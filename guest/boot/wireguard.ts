@@ -1,0 +1,144 @@
+import { x25519 } from "@noble/curves/ed25519.js";
+import { toBase64 } from "#core/bytes/bytes.ts";
+import { AppError } from "#core/errors/app-error.ts";
+import type { Files, Run } from "../ports.ts";
+import { runChecked } from "../run-checked.ts";
+
+export const WIREGUARD_INTERFACE = "dstack-wg0";
+export const WIREGUARD_CONFIG = `/etc/wireguard/${WIREGUARD_INTERFACE}.conf`;
+const LISTEN_PORT = 9182;
+/** 1500 less IPv6, UDP and WireGuard headers: what wg-quick chooses on Ethernet. */
+const MTU = 1420;
+/** The chain that keeps others from the WireGuard port. */
+const CHAIN = "DSTACK_WG";
+
+/** The tunnel to the gateways, from a RegisterCvm answer. */
+export interface Tunnel {
+  /** Base64 of 32 bytes. */
+  readonly privateKey: string;
+  /** IPv4. */
+  readonly clientIp: string;
+  readonly peers: readonly WireGuardPeer[];
+}
+
+export interface WireGuardPeer {
+  readonly publicKey: string;
+  /** IPv4 of the gateway inside the tunnel, without a prefix length. */
+  readonly ip: string;
+  /** `host:port`. */
+  readonly endpoint: string;
+}
+
+/** A key pair as WireGuard writes it. */
+export function createWireGuardKey(): { privateKey: string; publicKey: string } {
+  const secret = x25519.utils.randomSecretKey();
+  // Clamped as `wg genkey` does, so that the text is the same wherever it is shown.
+  secret[0]! &= 248;
+  secret[31]! = (secret[31]! & 127) | 64;
+  return { privateKey: toBase64(secret), publicKey: toBase64(x25519.getPublicKey(secret)) };
+}
+
+const IPV4 = /^(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)(?:\.(?!$)|$)){4}$/;
+const KEY = /^[A-Za-z0-9+/]{42}[AEIMQUYcgkosw480]=$/;
+const ENDPOINT = /^([A-Za-z0-9.-]{1,253}):([0-9]{1,5})$/;
+
+/**
+ * A tunnel whose texts are safe to write into a configuration; they come from a gateway that the host
+ * named. Peers are sorted by key, so that equal tunnels render equally. Throws `upstream/invalid`.
+ */
+export function checkedTunnel(tunnel: Tunnel): Tunnel {
+  const invalid = (what: string) =>
+    new AppError("upstream/invalid", `The gateway answered no valid ${what}`);
+  if (!IPV4.test(tunnel.clientIp)) throw invalid("client address");
+  if (tunnel.peers.length === 0) throw invalid("peer");
+  for (const peer of tunnel.peers) {
+    if (!KEY.test(peer.publicKey)) throw invalid("peer key");
+    if (!IPV4.test(peer.ip)) throw invalid("peer address");
+    if (!ENDPOINT.test(peer.endpoint)) throw invalid("peer endpoint");
+  }
+  const byKey = (a: WireGuardPeer, b: WireGuardPeer) => a.publicKey < b.publicKey ? -1 : 1;
+  return { ...tunnel, peers: [...tunnel.peers].sort(byKey) };
+}
+
+/** The configuration in wg-quick's format, as the reference writes it. */
+export function renderWireGuardConfig(tunnel: Tunnel): string {
+  return renderConfig(tunnel, `Address = ${tunnel.clientIp}/32\n`);
+}
+
+/** Without `Address`, which only wg-quick knows: the input of `wg setconf`. */
+function renderConfig(tunnel: Tunnel, address: string): string {
+  const peers = tunnel.peers.map((peer) => `
+[Peer]
+PublicKey = ${peer.publicKey}
+AllowedIPs = ${peer.ip}/32
+Endpoint = ${peer.endpoint}
+PersistentKeepalive = 25
+`);
+  return `[Interface]
+PrivateKey = ${tunnel.privateKey}
+ListenPort = ${LISTEN_PORT}
+${address}${peers.join("")}`;
+}
+
+/**
+ * Brings the interface to what the tunnel says. A running one keeps its sessions. The key reaches `wg`
+ * through its standard input. Nothing happens when the configuration is the one applied last.
+ */
+export async function applyTunnel(
+  tunnel: Tunnel,
+  force: boolean,
+  ports: { readonly run: Run; readonly files: Files },
+): Promise<"unchanged" | "applied"> {
+  const { run, files } = ports;
+  const config = renderWireGuardConfig(tunnel);
+  const before = await files.read(WIREGUARD_CONFIG);
+  if (!force && before !== undefined && new TextDecoder().decode(before) === config) {
+    return "unchanged";
+  }
+  await files.makeDirectory("/etc/wireguard", 0o700);
+  await files.write(WIREGUARD_CONFIG, config, 0o600);
+
+  const exists = await files.exists(`/sys/class/net/${WIREGUARD_INTERFACE}`);
+  if (!exists) {
+    await runChecked(run, ["ip", "link", "add", WIREGUARD_INTERFACE, "type", "wireguard"], {
+      errorCode: "guest/gateway",
+    });
+  }
+  await allowOnly(tunnel.peers, run);
+  const verb = exists ? "syncconf" : "setconf";
+  await runChecked(run, ["wg", verb, WIREGUARD_INTERFACE, "/dev/stdin"], {
+    input: renderConfig(tunnel, ""),
+    errorCode: "guest/gateway",
+  });
+  const batch = [
+    `address flush dev ${WIREGUARD_INTERFACE}`,
+    `address add ${tunnel.clientIp}/32 dev ${WIREGUARD_INTERFACE}`,
+    `link set dev ${WIREGUARD_INTERFACE} mtu ${MTU} up`,
+    ...tunnel.peers.map((peer) => `route replace ${peer.ip}/32 dev ${WIREGUARD_INTERFACE}`),
+  ];
+  await runChecked(run, ["ip", "-batch", "-"], {
+    input: batch.join("\n") + "\n",
+    errorCode: "guest/gateway",
+  });
+  return "applied";
+}
+
+/** Only the gateways' addresses may reach the WireGuard port. Endpoints that are names are not limited. */
+async function allowOnly(peers: readonly WireGuardPeer[], run: Run): Promise<void> {
+  const hosts = peers.map((peer) => ENDPOINT.exec(peer.endpoint)![1]!);
+  if (hosts.some((host) => !IPV4.test(host))) return;
+  const hook = ["INPUT", "-p", "udp", "--dport", String(LISTEN_PORT), "-j", CHAIN];
+  const hooked = (await run(["iptables", "-C", ...hook])).code === 0;
+  const rules = [
+    "*filter",
+    `:${CHAIN} - [0:0]`,
+    ...hosts.map((host) => `-A ${CHAIN} -s ${host}/32 -j ACCEPT`),
+    `-A ${CHAIN} -j DROP`,
+    ...(hooked ? [] : [`-I ${hook.join(" ")}`]),
+    "COMMIT",
+  ];
+  await runChecked(run, ["iptables-restore", "--noflush"], {
+    input: rules.join("\n") + "\n",
+    errorCode: "guest/gateway",
+  });
+}
