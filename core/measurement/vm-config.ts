@@ -111,16 +111,22 @@ export function vmConfigMembers(config: VmConfig): Record<string, unknown> {
  */
 export function usesTwoPass(config: VmConfig): boolean {
   if (config.twoPassAddPages !== undefined) return config.twoPassAddPages;
-  return qemuMajor(config.qemuVersion ?? "9.1.0") === 8;
+  return qemuRelease(config.qemuVersion ?? "9.1.0")[0] === 8;
 }
 
-function qemuMajor(version: string): number {
-  const parts = /^([0-9]{1,5})\.[0-9]{1,5}\.[0-9]{1,5}$/.exec(version);
+/** Whether this QEMU writes into the header of the kernel of a TD; from 10.2 on it leaves it alone. */
+export function patchesKernelHeader(config: VmConfig): boolean {
+  const [major, minor] = qemuRelease(config.qemuVersion ?? "9.1.0");
+  return major < 10 || (major === 10 && minor < 2);
+}
+
+function qemuRelease(version: string): [major: number, minor: number] {
+  const parts = /^([0-9]{1,5})\.([0-9]{1,5})\.[0-9]{1,5}$/.exec(version);
   if (parts === null) {
     throw new AppError("input/malformed", `Cannot parse qemu_version ${JSON.stringify(version)}`);
   }
   const major = Number(parts[1]);
-  if (major >= 8) return major;
+  if (major >= 8) return [major, Number(parts[2])];
   throw new AppError("measurement/unsupported", `QEMU ${version} is not supported: 8.0.0 or newer`);
 }
 
