@@ -1,23 +1,16 @@
-import { execFile } from "node:child_process";
-import { AppError } from "#core/errors/app-error.ts";
+import { fromUtf8 } from "#core/bytes/bytes.ts";
+import { run } from "#adapters/processes.ts";
 import type { CommandResult } from "../haproxy.ts";
 
+const ANY_EXIT_CODE = Array.from({ length: 256 }, (_, code) => code);
 const MAX_OUTPUT_BYTES = 4 * 1024 * 1024;
 
 /** Runs a program to its end; a nonzero exit is a result, not an error. */
-export function runCommand(argv: readonly string[], timeoutMs: number): Promise<CommandResult> {
-  const [file, ...args] = argv;
-  if (file === undefined) throw new TypeError("Empty argv");
-  return new Promise((resolve, reject) => {
-    const options = { timeout: timeoutMs, maxBuffer: MAX_OUTPUT_BYTES, encoding: "utf8" as const };
-    execFile(file, args, options, (error, stdout, stderr) => {
-      if (error === null) return resolve({ exitCode: 0, stdout, stderr });
-      if (typeof error.code === "number") {
-        return resolve({ exitCode: error.code, stdout, stderr });
-      }
-      const missing = error.code === "ENOENT";
-      const why = missing ? "not found" : error.killed ? `not done in ${timeoutMs} ms` : "failed";
-      reject(new AppError("internal", `Cannot run ${file}: ${why}`, { cause: error }));
-    });
-  });
+export async function runCommand(
+  argv: readonly string[],
+  timeoutMs: number,
+): Promise<CommandResult> {
+  const options = { timeoutMs, okCodes: ANY_EXIT_CODE, maxOutputBytes: MAX_OUTPUT_BYTES };
+  const { code, stdout, stderr } = await run(argv, options);
+  return { exitCode: code, stdout: fromUtf8(stdout, `output of ${argv[0]}`), stderr };
 }

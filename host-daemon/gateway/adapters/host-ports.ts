@@ -1,15 +1,18 @@
-import { rm } from "node:fs/promises";
+import { mkdir, rm } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
+import { readFileIfExists, writeFileAtomic } from "#adapters/files.ts";
+import { fromUtf8 } from "#core/bytes/bytes.ts";
 import type { DataPlanePorts } from "../data-plane.ts";
 import type { DataPlanePaths } from "../haproxy-config.ts";
+import type { WireguardPorts } from "../wireguard.ts";
 import { runCommand } from "./command.ts";
 import { inspectCertificate } from "./inspect-certificate.ts";
 import { exchange, serveLines, watchPeer } from "./line-socket.ts";
-import { makeDirectory, readTextIfAny, writePrivateText } from "./private-files.ts";
 import { commandLine, identify, signalProcess } from "./process-table.ts";
 
 const RUNTIME_TIMEOUT_MS = 5_000;
 const MAX_HOST_BYTES = 300;
+const MAX_TEXT_BYTES = 1024 * 1024;
 
 /** The data plane's ports on a Linux host; what remains is the control plane's own. */
 export function hostDataPlanePorts(
@@ -19,10 +22,15 @@ export function hostDataPlanePorts(
   return {
     ...own,
     run: runCommand,
-    readText: readTextIfAny,
-    writeText: writePrivateText,
+    readText: async (path) => {
+      const bytes = await readFileIfExists(path, MAX_TEXT_BYTES);
+      return bytes === undefined ? undefined : fromUtf8(bytes, path);
+    },
+    writeText: (path, text) => writeFileAtomic(path, text),
     remove: (path) => rm(path, { force: true }),
-    makeDirectory,
+    makeDirectory: async (path, mode) => {
+      await mkdir(path, { recursive: true, mode });
+    },
     identify,
     commandLine,
     signal: signalProcess,
@@ -40,3 +48,8 @@ export function hostDataPlanePorts(
       ),
   };
 }
+
+export const hostWireguardPorts: WireguardPorts = {
+  run: runCommand,
+  writeText: (path, text) => writeFileAtomic(path, text),
+};
