@@ -93,7 +93,7 @@ test("metadata.json has the reference's members in its order", () => {
     "is_dev",
     "ovmf_variant",
   ]);
-  assert.match(text, /^\{\n    "bios": "ovmf.fd",\n/);
+  assert.match(text, /^\{\n {4}"bios": "ovmf.fd",\n/);
 });
 
 test("a manifest cannot name files outside its folder", () => {
