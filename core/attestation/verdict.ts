@@ -41,12 +41,16 @@ export interface Check {
   readonly detail: string;
 }
 
+/** A dstack CVM by its platform, or a quote by itself. */
+export type VerdictTee = TeeVariant | "intel-tdx" | "intel-sgx";
+
 /** Who the evidence says it is. All hex, lower case; proven only when the outcome is `accepted`. */
 export interface VerdictIdentity {
   readonly appId: string;
   readonly composeHash: string;
   /** Empty when the app has none. */
   readonly instanceId: string;
+  /** Empty when the platform could not be verified. */
   readonly deviceId: string;
   readonly osImageHash: string;
   readonly mrSystem: string;
@@ -74,7 +78,7 @@ export interface VerdictTcb {
 
 export interface Verdict {
   readonly schema: typeof VERDICT_SCHEMA;
-  readonly tee: TeeVariant;
+  readonly tee: VerdictTee;
   /** True when the evidence hangs on a simulated trust anchor: it proves nothing about hardware. */
   readonly simulated: boolean;
   readonly outcome: "accepted" | "refused";
@@ -90,7 +94,7 @@ export interface Verdict {
   readonly trustAnchor: { readonly name: string; readonly simulated: boolean } | null;
   /** The time the verdict holds for, RFC 3339 with seconds. */
   readonly evaluatedAt: string;
-  /** SHA-256, hex, of the attestation in its container form (`encodeAttestation`). */
+  /** SHA-256, hex, of the attestation in its container form (`encodeAttestation`), or of the quote. */
   readonly evidenceDigest: string;
 }
 

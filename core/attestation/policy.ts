@@ -1,0 +1,59 @@
+import type { TcbStatus } from "../tdx/tcb-status.ts";
+import type { CheckId } from "./verdict.ts";
+
+/**
+ * What a relying party insists on. Every default is the strict choice; a check that ran and failed
+ * refuses the evidence whether or not it is required.
+ */
+export interface Policy {
+  /** TCB statuses that pass. Revoked never does. */
+  readonly allowedTcbStatuses: readonly TcbStatus[];
+  /** Advisories that may apply to the platform, by id; `any` for all. */
+  readonly allowedAdvisories: readonly string[] | "any";
+  /** Intel's TCB recovery counter that collateral must have reached; 0 for any. */
+  readonly minEvaluationDataNumber: number;
+  /** Seconds by which collateral may be past its nextUpdate. */
+  readonly collateralGraceSeconds: number;
+  /** Checks that must have passed; not-checked and not-applicable are not enough. */
+  readonly required: readonly CheckId[];
+}
+
+/** The hardware part: true of a bare quote, without a word about what runs. */
+const HARDWARE_CHECKS = [
+  "evidence-format",
+  "collateral-validity",
+  "signature-chain",
+  "platform-match",
+  "tcb-status",
+  "tcb-advisories",
+  "debug-disabled",
+  "tee-attributes",
+] as const satisfies readonly CheckId[];
+
+/** For a whole dstack CVM: which image, which configuration, which app. */
+export const DEFAULT_POLICY: Policy = {
+  allowedTcbStatuses: ["UpToDate"],
+  allowedAdvisories: [],
+  minEvaluationDataNumber: 0,
+  collateralGraceSeconds: 0,
+  required: [
+    ...HARDWARE_CHECKS,
+    "event-log-replay",
+    "launch-events",
+    "os-image",
+    "mr-config-id",
+  ],
+};
+
+/** For a bare quote: the caller judges the registers in the verdict. */
+export const QUOTE_POLICY: Policy = { ...DEFAULT_POLICY, required: HARDWARE_CHECKS };
+
+/** The default policy with what a caller changes; `require` adds checks to the required ones. */
+export function policyWith(
+  changes: Partial<Policy> & { readonly require?: readonly CheckId[] },
+  base: Policy = DEFAULT_POLICY,
+): Policy {
+  const { require = [], ...rest } = changes;
+  const required = [...new Set([...(rest.required ?? base.required), ...require])];
+  return { ...base, ...rest, required };
+}
