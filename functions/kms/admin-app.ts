@@ -1,0 +1,105 @@
+import { createRoute, OpenAPIHono, z } from "@hono/zod-openapi";
+import { apiAuth } from "#core/http/api-auth.ts";
+import { problemHandler, problemNotFound, refuseInvalidInput } from "#core/http/problem.ts";
+import type { KmsDecision } from "#functions/db/kms-decisions.ts";
+import type { KmsPorts } from "./ports.ts";
+
+export interface AdminPorts extends Pick<KmsPorts, "decisions" | "log" | "version"> {
+  /** Undefined only where the operator asked for no authentication. */
+  readonly token: string | undefined;
+}
+
+const MAX_PAGE = 500;
+
+const decisionSchema = z.object({
+  id: z.int(),
+  decided_at: z.iso.datetime(),
+  request_id: z.string(),
+  method: z.string(),
+  outcome: z.enum(["released", "denied"]),
+  reason: z.string().openapi({ description: "Stable code; empty when released" }),
+  detail: z.string(),
+  tee: z.string(),
+  simulated: z.boolean(),
+  trust_anchor: z.string(),
+  app_id: z.string(),
+  instance_id: z.string(),
+  compose_hash: z.string(),
+  device_id: z.string(),
+  os_image_hash: z.string(),
+  mr_system: z.string(),
+  mr_aggregated: z.string(),
+  tcb_status: z.string(),
+  advisory_ids: z.array(z.string()),
+  evidence_digest: z.string(),
+}).openapi("KmsDecision");
+
+const listRoute = createRoute({
+  method: "get",
+  path: "/v1/decisions",
+  operationId: "listDecisions",
+  summary: "Decisions about keys and certificates, newest first",
+  request: {
+    query: z.object({
+      limit: z.coerce.number().int().min(1).max(MAX_PAGE).default(100),
+      before: z.coerce.number().int().positive().optional().openapi({
+        description: "Only decisions with a smaller id",
+      }),
+      app_id: z.string().regex(/^[0-9a-f]{40}$/).optional(),
+      outcome: z.enum(["released", "denied"]).optional(),
+    }),
+  },
+  responses: {
+    200: {
+      description: "Decisions",
+      content: { "application/json": { schema: z.object({ decisions: z.array(decisionSchema) }) } },
+    },
+    401: { description: "Wrong or no token" },
+  },
+});
+
+/** The operator's interface, on a listener of its own; every path needs the token. */
+export function createAdminApp(ports: AdminPorts): OpenAPIHono {
+  const app = new OpenAPIHono({ defaultHook: refuseInvalidInput });
+  app.onError(problemHandler((error) => ports.log.error("answering an admin request", error)));
+  app.notFound(problemNotFound);
+  if (ports.token !== undefined) {
+    app.use(apiAuth({ tokens: [ports.token], realm: "dstack-kms admin", queryToken: false }));
+  }
+  app.openapi(listRoute, async (c) => {
+    const { limit, before, app_id: appId, outcome } = c.req.valid("query");
+    const decisions = await ports.decisions.list({ limit, before, appId, outcome });
+    return c.json({ decisions: decisions.map(decisionToJson) }, 200);
+  });
+  app.doc31("/openapi.json", {
+    openapi: "3.1.0",
+    info: { title: "dstack KMS admin", version: ports.version.version },
+  });
+  return app;
+}
+
+/** The JSON form of a decision, in the API and in log lines. */
+export function decisionToJson(row: KmsDecision): z.infer<typeof decisionSchema> {
+  return {
+    id: row.id,
+    decided_at: new Date(row.decidedAtMs).toISOString(),
+    request_id: row.requestId,
+    method: row.method,
+    outcome: row.outcome,
+    reason: row.reason,
+    detail: row.detail,
+    tee: row.tee,
+    simulated: row.simulated,
+    trust_anchor: row.trustAnchor,
+    app_id: row.appId,
+    instance_id: row.instanceId,
+    compose_hash: row.composeHash,
+    device_id: row.deviceId,
+    os_image_hash: row.osImageHash,
+    mr_system: row.mrSystem,
+    mr_aggregated: row.mrAggregated,
+    tcb_status: row.tcbStatus,
+    advisory_ids: [...row.advisoryIds],
+    evidence_digest: row.evidenceDigest,
+  };
+}

@@ -1,0 +1,43 @@
+import { Hono } from "hono";
+import { appVersionHeader, OPERATIONS_PATHS, operationsRoutes } from "#core/http/operations.ts";
+import { problemHandler, problemNotFound } from "#core/http/problem.ts";
+import { KMS } from "#core/rpc/gen/kms_pb.ts";
+import { prpcOpenApi } from "#core/rpc/openapi.ts";
+import type { KmsPorts } from "./ports.ts";
+import { type KmsEnv, kmsRoutes } from "./rpc.ts";
+
+/** The TLS server of a KMS that holds keys. */
+export function createKmsApp(ports: KmsPorts): Hono<KmsEnv> {
+  const { version, metrics } = ports;
+  const app = new Hono<KmsEnv>();
+  app.onError(problemHandler((error) => ports.log.error("answering a request", error)));
+  app.notFound(problemNotFound);
+  app.use(appVersionHeader(version));
+  app.get("/health", (c) => c.text("OK"));
+  app.route("/", operationsRoutes({ version, metrics, ready: () => readiness(ports) }));
+  app.get("/openapi.json", (c) => c.json(kmsOpenApi(version.version)));
+  app.route("/prpc", kmsRoutes(ports));
+  return app;
+}
+
+/** The document of `/openapi.json`. */
+export function kmsOpenApi(version: string): Record<string, unknown> {
+  const { paths, components } = prpcOpenApi([{ service: KMS, path: "/prpc" }]);
+  return {
+    openapi: "3.1.0",
+    info: { title: "dstack KMS", version },
+    paths: { ...OPERATIONS_PATHS, ...paths },
+    components,
+  };
+}
+
+async function readiness(ports: KmsPorts): Promise<Record<string, boolean>> {
+  const [auth, decisions] = await Promise.allSettled([
+    ports.authApi.info(),
+    ports.decisions.list({ limit: 1 }),
+  ]);
+  return {
+    "auth-api": auth.status === "fulfilled",
+    "decision-log": decisions.status === "fulfilled",
+  };
+}

@@ -1,0 +1,154 @@
+import { z } from "zod";
+import { fromUtf8 } from "#core/bytes/bytes.ts";
+import { AppError } from "#core/errors/app-error.ts";
+import type { FetchLike } from "#core/http/fetch-like.ts";
+import { readResponse } from "#core/http/response-body.ts";
+import type { BootInfo } from "./boot-info.ts";
+
+export type BootRole = "app" | "kms";
+
+export interface BootAnswer {
+  readonly isAllowed: boolean;
+  readonly gatewayAppId: string;
+  /** Empty when allowed. */
+  readonly reason: string;
+}
+
+/** What GetMeta tells about the authorisation backend; null where it has nothing to say. */
+export interface AuthInfo {
+  readonly gatewayAppId: string | null;
+  readonly kmsContractAddress: string | null;
+  readonly chainId: bigint | null;
+  readonly appImplementation: string | null;
+  readonly ethRpcUrl: string | null;
+}
+
+/** Who decides about boots. An answer is for one request: it is never kept. */
+export interface AuthApi {
+  /** Throws `upstream/unavailable` or `upstream/invalid`: both mean no. */
+  readonly authorize: (role: BootRole, boot: BootInfo) => Promise<BootAnswer>;
+  readonly info: () => Promise<AuthInfo>;
+}
+
+/** Everything is allowed; for development only, and GetMeta says so. */
+export function devAuthApi(gatewayAppId: string): AuthApi {
+  return {
+    authorize: () => Promise.resolve({ isAllowed: true, gatewayAppId, reason: "" }),
+    info: () =>
+      Promise.resolve({
+        gatewayAppId,
+        kmsContractAddress: null,
+        chainId: null,
+        appImplementation: null,
+        ethRpcUrl: null,
+      }),
+  };
+}
+
+const MAX_ANSWER_BYTES = 1024 * 1024;
+
+const bootAnswerSchema = z.object({
+  isAllowed: z.boolean(),
+  gatewayAppId: z.string(),
+  reason: z.string(),
+});
+
+const authInfoSchema = z.object({
+  status: z.string(),
+  kmsContractAddr: z.string(),
+  gatewayAppId: z.string(),
+  chainId: z.int().nonnegative(),
+  appImplementation: z.string(),
+  ethRpcUrl: z.string().optional(),
+});
+
+export interface WebhookOptions {
+  /** Exactly as configured: GET asks it for info, boots go to `bootAuth/…` below it. */
+  readonly url: string;
+  readonly fetch: FetchLike;
+  /** Of one attempt, milliseconds. */
+  readonly timeoutMs: number;
+  readonly userAgent: string;
+}
+
+/** The HTTP webhook (kms.md 6.1). Asks once more when nobody answered or the answer was a 5xx. */
+export function webhookAuthApi(options: WebhookOptions): AuthApi {
+  const base = options.url.endsWith("/") ? options.url : `${options.url}/`;
+  return {
+    authorize: (role, boot) =>
+      ask(options, bootAnswerSchema, `${base}bootAuth/${role}`, JSON.stringify(boot)),
+    info: async () => {
+      const info = await ask(options, authInfoSchema, options.url);
+      return {
+        gatewayAppId: info.gatewayAppId,
+        kmsContractAddress: info.kmsContractAddr,
+        chainId: BigInt(info.chainId),
+        appImplementation: info.appImplementation,
+        ethRpcUrl: info.ethRpcUrl || null,
+      };
+    },
+  };
+}
+
+async function ask<T>(
+  options: WebhookOptions,
+  schema: z.ZodType<T>,
+  url: string,
+  body?: string,
+): Promise<T> {
+  let text: string;
+  try {
+    text = await attempt(options, url, body);
+  } catch (error) {
+    if (!(error instanceof AppError) || error.code !== "upstream/unavailable") throw error;
+    text = await attempt(options, url, body);
+  }
+  let document: unknown;
+  try {
+    document = JSON.parse(text);
+  } catch (cause) {
+    throw new AppError("upstream/invalid", "failed to decode response from auth api", { cause });
+  }
+  const parsed = schema.safeParse(document);
+  if (parsed.success) return parsed.data;
+  throw new AppError("upstream/invalid", "failed to decode response from auth api", {
+    cause: parsed.error,
+  });
+}
+
+async function attempt(
+  options: WebhookOptions,
+  url: string,
+  body: string | undefined,
+): Promise<string> {
+  let status: number;
+  let text: string;
+  try {
+    const response = await options.fetch(url, {
+      method: body === undefined ? "GET" : "POST",
+      headers: {
+        "user-agent": options.userAgent,
+        ...body !== undefined && { "content-type": "application/json" },
+      },
+      ...body !== undefined && { body },
+      signal: AbortSignal.timeout(options.timeoutMs),
+    });
+    status = response.status;
+    text = fromUtf8(await readResponse(response, MAX_ANSWER_BYTES, "auth api"), "auth api answer");
+  } catch (cause) {
+    if (cause instanceof AppError) throw cause;
+    throw new AppError("upstream/unavailable", "auth api is unavailable", { cause });
+  }
+  if (status >= 200 && status < 300) return text;
+  // The URL stays out, as it may carry a credential; the body is for the log.
+  throw new AppError(
+    status >= 500 ? "upstream/unavailable" : "upstream/invalid",
+    `auth api returned ${status}`,
+    { cause: new Error(firstCharacters(text, 512)) },
+  );
+}
+
+/** At most `count` code points, so that none is cut. */
+function firstCharacters(text: string, count: number): string {
+  return [...text.slice(0, count * 2)].slice(0, count).join("");
+}

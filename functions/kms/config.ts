@@ -1,0 +1,124 @@
+import { z } from "zod";
+
+/** `500ms`, `30s`, `2m`, `1h`: read as milliseconds. */
+const duration = z.string().transform((text, ctx) => {
+  const [, digits, unit] = /^(\d{1,9})(ms|s|m|h)$/.exec(text.trim()) ?? [];
+  if (digits === undefined || unit === undefined) {
+    ctx.addIssue("must be a duration such as 500ms, 30s or 2m");
+    return z.NEVER;
+  }
+  return Number(digits) *
+    { ms: 1, s: 1000, m: 60_000, h: 3_600_000 }[unit as "ms" | "s" | "m" | "h"];
+});
+
+const port = z.int().min(0).max(65535);
+/** Keys old files still carry; they do nothing (kms.md 9). */
+const retired = z.unknown().optional();
+const withDefaults = <T extends z.ZodType>(schema: T) => schema.prefault({} as z.input<T>);
+
+const tlsSchema = z.strictObject({
+  key: z.string().default("/etc/kms/certs/rpc.key"),
+  certs: z.string().default("/etc/kms/certs/rpc.crt"),
+  mutual: withDefaults(z.strictObject({
+    ca_certs: z.string().default("/etc/kms/certs/tmp-ca.crt"),
+    /** The temp CA's key is public: a client certificate alone must never be asked for. */
+    mandatory: z.literal(false).default(false),
+  })),
+});
+
+const attestationSchema = z.strictObject({
+  insecure_allow_external_trust_anchors: z.boolean().default(false),
+  /** Ours: whether roots of `root_ca` belong to a simulator; every verdict and decision says so. */
+  external_roots_simulated: z.boolean().default(true),
+  urls: withDefaults(z.strictObject({
+    pccs: z.string().default(""),
+    amd_kds: z.string().default(""),
+  })),
+  /** Files, PEM or DER. */
+  root_ca: withDefaults(z.strictObject({
+    tdx: z.string().optional(),
+    gcp_tpm: z.string().optional(),
+    aws_nitro_enclave: z.string().optional(),
+    aws_nitro_tpm: z.string().optional(),
+    sev_snp_milan: z.string().optional(),
+    sev_snp_genoa: z.string().optional(),
+    sev_snp_turin: z.string().optional(),
+  })),
+}).superRefine((attestation, ctx) => {
+  const roots = Object.values(attestation.root_ca).filter((path) => path !== undefined);
+  if (roots.length > 0 && !attestation.insecure_allow_external_trust_anchors) {
+    ctx.addIssue({
+      code: "custom",
+      path: ["root_ca"],
+      message: "needs insecure_allow_external_trust_anchors = true",
+    });
+  }
+});
+
+const coreSchema = z.strictObject({
+  cert_dir: z.string().default("/etc/kms/certs"),
+  subject_postfix: retired,
+  site_name: z.string().default(""),
+  enforce_self_authorization: z.boolean().default(true),
+  attest_rpc_cert: z.boolean().default(true),
+  sev_snp_key_release: z.boolean().default(false),
+  aws_nitro_tpm_key_release: z.boolean().default(false),
+  /** Ours: file of the decision log. */
+  database: z.string().default("/var/lib/dstack-kms/kms.db"),
+  /** Ours. */
+  collateral: withDefaults(z.strictObject({
+    /** Fetched again after this, also when it would hold for longer. */
+    max_age: duration.prefault("1h"),
+    timeout: duration.prefault("30s"),
+  })),
+  attestation: withDefaults(attestationSchema),
+  image: withDefaults(z.strictObject({
+    verify: z.boolean().default(true),
+    cache_dir: z.string().default("/usr/share/dstack/images"),
+    download_url: z.string().default("http://localhost:8000/{OS_IMAGE_HASH}.tar.gz"),
+    download_timeout: duration.prefault("2m"),
+  })),
+  admin: withDefaults(z.strictObject({
+    enabled: z.boolean().default(false),
+    address: z.string().default("127.0.0.1"),
+    port: port.default(8001),
+    auth_token: z.string().default(""),
+    htpasswd_file: z.string().default(""),
+    insecure_no_auth: z.boolean().default(false),
+  })),
+  metrics: withDefaults(z.strictObject({ enabled: z.boolean().default(true) })),
+  auth_api: withDefaults(z.strictObject({
+    type: z.enum(["webhook", "dev"]).default("webhook"),
+    webhook: withDefaults(z.strictObject({
+      url: z.string().default("http://auth-api:8000"),
+      /** Ours: of one attempt; there are two. */
+      timeout: duration.prefault("5s"),
+    })),
+    dev: withDefaults(z.strictObject({ gateway_app_id: z.string().default("any") })),
+  })),
+  onboard: withDefaults(z.strictObject({
+    enabled: z.boolean().default(true),
+    auto_bootstrap_domain: z.string().default(""),
+    address: z.string().default("0.0.0.0"),
+    port: port.default(8000),
+    quote_enabled: retired,
+  })),
+  pccs_url: retired,
+  admin_token_hash: retired,
+  gpu: retired,
+  amd_kds_base_url: retired,
+});
+
+/** kms.toml: the reference's keys, defaults and meanings (kms.md 9), and a few of ours. */
+export const kmsConfigSchema = z.strictObject({
+  log_level: z.string().default("info"),
+  default: z.looseObject({}).optional(),
+  rpc: withDefaults(z.strictObject({
+    address: z.string().default("0.0.0.0"),
+    port: port.default(8000),
+    tls: withDefaults(tlsSchema),
+  })),
+  core: withDefaults(coreSchema),
+});
+
+export type KmsConfig = z.infer<typeof kmsConfigSchema>;

@@ -1,0 +1,44 @@
+import { AppError } from "#core/errors/app-error.ts";
+import { reasonOf } from "#core/errors/refusal.ts";
+
+/**
+ * Stable codes of decisions, beside those of refused evidence (core/errors/refusal.ts). Backends of
+ * the auth API say why in words; these are the words of the known ones (kms.md 6.4, 6.5, 7.2, 7.3).
+ */
+const AUTH_REASONS: Readonly<Record<string, string>> = {
+  "tcb status is not allowed": "auth/tcb-status-not-allowed",
+  "tcb status is not up to date": "auth/tcb-status-not-allowed",
+  "advisory id is not allowed": "auth/advisory-not-allowed",
+  "os image is not allowed": "auth/os-image-not-allowed",
+  "os image not allowed": "auth/os-image-not-allowed",
+  "aggregated mr not allowed": "auth/mr-aggregated-not-allowed",
+  "kms mraggregated not allowed": "auth/mr-aggregated-not-allowed",
+  "kms is not allowed to boot on this device": "auth/device-not-allowed",
+  "app is not allowed to boot on this device": "auth/device-not-allowed",
+  "device not allowed": "auth/device-not-allowed",
+  "app not registered": "auth/app-not-registered",
+  "app not deployed or invalid address": "auth/app-not-registered",
+  "compose hash not allowed": "auth/compose-hash-not-allowed",
+  "authorization backend unavailable": "auth/unavailable",
+};
+
+/** The code of a backend's denial; `auth/denied` for words of an unknown one. */
+export function authReasonCode(reason: string): string {
+  const key = reason.trim().toLowerCase();
+  return Object.hasOwn(AUTH_REASONS, key) ? AUTH_REASONS[key]! : "auth/denied";
+}
+
+/** The code a decision is recorded under when `error` ended it. */
+export function decisionReason(error: unknown): string {
+  for (let e = error; e instanceof Error; e = e.cause) {
+    const refused = reasonOf(e);
+    if (refused !== undefined) return refused.code;
+    if (e instanceof AppError && typeof e.fields["reason"] === "string") return e.fields["reason"];
+  }
+  return error instanceof AppError ? error.code : "internal";
+}
+
+/** A refusal of keys with its stable reason code. `message` is shown to the caller. */
+export function denied(reason: string, message: string, cause?: unknown): AppError {
+  return new AppError("kms/denied", message, { cause, fields: { reason } });
+}
