@@ -25,14 +25,13 @@ export interface Authorized {
  */
 export async function authorize(
   ports: DecidingPorts,
-  role: BootRole,
   request: AppraisalRequest,
   subject: DecisionSubject,
 ): Promise<Authorized> {
   const verdict = await appraised(ports, request, subject);
   const boot = bootInfoOf(verdict, request.attestation, request.scope);
   subject.boot = boot;
-  const answer = await asked(ports, role, boot);
+  const answer = await asked(ports, request.role, boot);
   requireKeyRelease(verdict.tee, ports.policy);
   return {
     verdict,

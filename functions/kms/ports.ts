@@ -3,7 +3,7 @@ import type { Metrics } from "#core/http/metrics.ts";
 import type { AppVersion } from "#core/http/operations.ts";
 import type { BoundEvidence } from "#core/ra-tls/peer.ts";
 import type { DecisionFilter, KmsDecision } from "#functions/db/kms-decisions.ts";
-import type { AuthApi } from "./auth-api.ts";
+import type { AuthApi, BootRole } from "./auth-api.ts";
 import type { BootstrapInfo, KmsIdentity } from "./key-store.ts";
 
 /**
@@ -15,6 +15,8 @@ export type MeasurementScope = "runtime" | "boot-time";
 export interface AppraisalRequest extends BoundEvidence {
   /** The VM configuration to measure against; empty: the one inside the attestation. */
   readonly vmConfig: string;
+  /** What the caller wants to be. */
+  readonly role: BootRole;
   readonly scope: MeasurementScope;
 }
 

@@ -66,8 +66,8 @@ function kmsHandlers(ports: KmsPorts): PrpcHandlers<typeof KMS, Caller> {
         const evidence = callerEvidence(caller);
         let app;
         try {
-          const request = { ...evidence, vmConfig, scope: "runtime" } as const;
-          app = await authorize(ports, "app", request, subject);
+          const request = { ...evidence, vmConfig, role: "app", scope: "runtime" } as const;
+          app = await authorize(ports, request, subject);
         } catch (cause) {
           throw denied(decisionReason(cause), "App not allowed", cause);
         }
@@ -89,7 +89,8 @@ function kmsHandlers(ports: KmsPorts): PrpcHandlers<typeof KMS, Caller> {
       recorded(ports, { method: "GetKmsKey", ...caller }, async (subject) => {
         await self.ensureAllowed();
         const evidence = callerEvidence(caller);
-        await authorize(ports, "kms", { ...evidence, vmConfig, scope: "runtime" }, subject);
+        const request = { ...evidence, vmConfig, role: "kms", scope: "runtime" } as const;
+        await authorize(ports, request, subject);
         return {
           tempCaKey: privateKeyPem(encodeP256Pkcs8(identity.tempCaKey)),
           keys: [{
@@ -149,8 +150,8 @@ function kmsHandlers(ports: KmsPorts): PrpcHandlers<typeof KMS, Caller> {
         await self.ensureAllowed();
         const { publicKey, config, evidence } = verifyCsr(csr, signature, apiVersion);
         const bound = asQuote(() => bindEvidence(evidence, publicKey));
-        const request = { ...bound, vmConfig, scope: "boot-time" } as const;
-        const app = await authorize(ports, "app", request, subject);
+        const request = { ...bound, vmConfig, role: "app", scope: "boot-time" } as const;
+        const app = await authorize(ports, request, subject);
         subject.note = `${config.subject} for key ${toHex(publicKey).slice(-16)}`;
         const certificateChain = issueAppCertificate(identity, {
           ...config,

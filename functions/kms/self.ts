@@ -68,7 +68,13 @@ export class SelfAuthorization {
     const attestation = decodeAttestation(await self.attest(expectedReportData));
     const vmConfig = await self.vmConfig();
     const verdict = requireAccepted(
-      await appraise({ attestation, expectedReportData, vmConfig, scope: "runtime" }),
+      await appraise({
+        attestation,
+        expectedReportData,
+        vmConfig,
+        role: "kms",
+        scope: "runtime",
+      }),
     );
     return { verdict, attestation };
   }
