@@ -1,50 +1,27 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { ByteWriter } from "../bytes/byte-writer.ts";
+import {
+  bootableKernel,
+  KERNEL_CERTIFICATE_DIRECTORY,
+  KERNEL_OPTIONAL_HEADER,
+  tdxFirmware,
+} from "../../tests/fixtures/tdx-image.ts";
 import { toHex } from "../bytes/bytes.ts";
 import { AppError } from "../errors/app-error.ts";
 import { authenticodeSha256, authenticodeSha384 } from "./authenticode.ts";
 import { sha256Of, sha384Of } from "./digest.ts";
 import { normalizeKernelHeader, patchKernel } from "./kernel-patch.ts";
-import { measuredCmdline } from "./measure-image.ts";
+import { expectedTdxRegisters } from "./expected-registers.ts";
+import { measuredCmdline, measureImage, measureTdxImage } from "./measure-image.ts";
+import {
+  encodeTdxMeasurementDocument,
+  parseTdxMeasurementDocument,
+} from "./tdx-measurement-document.ts";
 
 const GIB = 2 ** 30;
-const OPTIONAL_HEADER = 0x58;
-const CERTIFICATE_DIRECTORY = OPTIONAL_HEADER + 112 + 4 * 8;
-
-/** A PE image that also is a Linux boot image: sections out of order, four bytes after the last one. */
-function kernel(): Uint8Array {
-  const image = Uint8Array.from({ length: 0x3004 }, (_, i) => i * 5 + 1 + (i >> 8));
-  const put = (at: number, build: (w: ByteWriter) => void) => {
-    const w = new ByteWriter();
-    build(w);
-    image.set(w.finish(), at);
-  };
-  put(0, (w) => w.utf8("MZ"));
-  put(0x3c, (w) => w.u32le(0x40));
-  put(0x40, (w) => w.utf8("PE\0\0").u16le(0x8664).u16le(2).zeros(12).u16le(0xa0).u16le(0x206));
-  put(OPTIONAL_HEADER, (w) => w.u16le(0x20b));
-  put(OPTIONAL_HEADER + 32, (w) => w.u32le(0x1000).u32le(0x200));
-  put(OPTIONAL_HEADER + 60, (w) => w.u32le(0x1000));
-  put(OPTIONAL_HEADER + 108, (w) => w.u32le(6).zeros(48));
-  const section = (i: number, name: string, address: number, start: number) =>
-    put(
-      OPTIONAL_HEADER + 0xa0 + i * 40,
-      (w) =>
-        w.utf8(name).zeros(6).u32le(0x1000).u32le(address).u32le(0x1000).u32le(start).zeros(12)
-          .u32le(0x60000020),
-    );
-  section(0, ".b", 0x2000, 0x2000);
-  section(1, ".a", 0x1000, 0x1000);
-  put(0x1f1, (w) => w.u8(4));
-  put(0x202, (w) => w.utf8("HdrS").u16le(0x20f));
-  put(0x210, (w) => w.u8(0).u8(1));
-  put(0x218, (w) => w.zeros(8));
-  put(0x224, (w) => w.u16le(0x50a0));
-  put(0x228, (w) => w.u32le(0).u32le(0x7fffffff));
-  put(0x236, (w) => w.u16le(0x7f));
-  return image;
-}
+/** Four bytes stand after its last section. */
+const kernel = () => bootableKernel(0x3004);
 
 // Expected digests: a separate script written from Microsoft's Authenticode description, which agrees
 // with pesign 0.112 on Debian's kernel, as shipped and with four bytes appended.
@@ -63,8 +40,11 @@ test("Authenticode skips checksum and certificate directory, sorts sections and 
   const signed = new Uint8Array(image.length + 4 + 16).fill(0xcc);
   signed.set(image);
   signed.set(new Uint8Array(4), image.length);
-  signed.set(new ByteWriter().u32le(image.length + 4).u32le(16).finish(), CERTIFICATE_DIRECTORY);
-  signed[OPTIONAL_HEADER + 64]! ^= 0xff;
+  signed.set(
+    new ByteWriter().u32le(image.length + 4).u32le(16).finish(),
+    KERNEL_CERTIFICATE_DIRECTORY,
+  );
+  signed[KERNEL_OPTIONAL_HEADER + 64]! ^= 0xff;
   assert.equal(toHex(await authenticodeSha256(signed)), unsigned);
 });
 
@@ -76,11 +56,15 @@ test("Authenticode refuses files whose offsets point outside", async () => {
   };
   await refused((image) => image.fill(0xff, 0x3c, 0x40));
   await refused((image) => image.fill(0, 0x40, 0x44));
-  await refused((image) => image.fill(0xff, OPTIONAL_HEADER + 60, OPTIONAL_HEADER + 64));
   await refused((image) =>
-    image.fill(0xff, OPTIONAL_HEADER + 0xa0 + 20, OPTIONAL_HEADER + 0xa0 + 24)
+    image.fill(0xff, KERNEL_OPTIONAL_HEADER + 60, KERNEL_OPTIONAL_HEADER + 64)
   );
-  await refused((image) => image.fill(0xff, CERTIFICATE_DIRECTORY, CERTIFICATE_DIRECTORY + 8));
+  await refused((image) =>
+    image.fill(0xff, KERNEL_OPTIONAL_HEADER + 0xa0 + 20, KERNEL_OPTIONAL_HEADER + 0xa0 + 24)
+  );
+  await refused((image) =>
+    image.fill(0xff, KERNEL_CERTIFICATE_DIRECTORY, KERNEL_CERTIFICATE_DIRECTORY + 8)
+  );
   await assert.rejects(async () => await authenticodeSha256(kernel().subarray(0, 0x50)), AppError);
 });
 
@@ -121,4 +105,69 @@ test("the command line is measured as UTF-16 with QEMU's initrd argument", async
     toHex(await sha384Of(measuredCmdline("console=ttyS0"))),
     "1d26f8aff8992fdfc37e88b4fdf4a1a0ebb815a2ce925ea3046b3ba1f24a933e75a163af2af579268c20ca5f476f5386",
   );
+});
+
+const FILES = {
+  firmware: tdxFirmware(),
+  kernel: kernel(),
+  initrd: new Uint8Array(5000).fill(7),
+  cmdline: `console=ttyS0 dstack.rootfs_hash=${"ab".repeat(32)} dstack.rootfs_size=4096`,
+};
+const ACPI = {
+  loader: new Uint8Array(48).fill(1),
+  rsdp: new Uint8Array(48).fill(2),
+  tables: new Uint8Array(48).fill(3),
+};
+
+test("an image and its measurement document predict the same registers", async () => {
+  const encoded = encodeTdxMeasurementDocument(await measureTdxImage(FILES));
+  const document = parseTdxMeasurementDocument(encoded);
+  for (const memoryBytes of [2 * GIB, 0xb0000000, 16 * GIB]) {
+    for (const twoPass of [false, true]) {
+      const shape = { memoryBytes, twoPass, acpiDigests: ACPI };
+      const fromImage = await measureImage(FILES, { ...shape, kernelHeader: "patched" });
+      assert.deepEqual(fromImage, expectedTdxRegisters({ ...shape, document }));
+    }
+  }
+});
+
+test("only the image itself predicts other memory sizes", async () => {
+  const shape = { memoryBytes: GIB, twoPass: false, acpiDigests: ACPI };
+  const registers = await measureImage(FILES, { ...shape, kernelHeader: "patched" });
+  const lite = await measureImage(FILES, {
+    ...shape,
+    memoryBytes: 2 * GIB,
+    kernelHeader: "patched",
+  });
+  assert.equal(toHex(registers.mrTd), toHex(lite.mrTd));
+  assert.equal(toHex(registers.rtmrs[2]), toHex(lite.rtmrs[2]));
+  assert.notEqual(toHex(registers.rtmrs[0]), toHex(lite.rtmrs[0]));
+  assert.notEqual(toHex(registers.rtmrs[1]), toHex(lite.rtmrs[1]));
+});
+
+test("QEMU from 10.2 on shows the kernel as shipped, whatever the memory size", async () => {
+  const normalised = { ...FILES, kernel: normalizeKernelHeader(FILES.kernel, FILES.initrd.length) };
+  const rtmr1 = async (
+    files: typeof FILES,
+    memoryBytes: number,
+    kernelHeader: "patched" | "as-shipped",
+  ) =>
+    toHex(
+      (await measureImage(files, { memoryBytes, twoPass: false, acpiDigests: ACPI, kernelHeader }))
+        .rtmrs[1],
+    );
+  const patched = await rtmr1(FILES, 2 * GIB, "patched");
+  assert.equal(await rtmr1(normalised, 2 * GIB, "as-shipped"), patched);
+  assert.equal(await rtmr1(normalised, GIB, "as-shipped"), patched);
+  assert.notEqual(await rtmr1(FILES, 2 * GIB, "as-shipped"), patched);
+});
+
+test("what no verifier could predict is refused when an image is measured", async () => {
+  const withVariable = FILES.firmware.slice();
+  withVariable[0x64] = 0;
+  await assert.rejects(
+    measureTdxImage({ ...FILES, firmware: withVariable }),
+    (error) => error instanceof AppError && error.code === "measurement/unsupported",
+  );
+  await assert.rejects(measureTdxImage({ ...FILES, cmdline: "console=ttyS0" }), /rootfs_hash/);
 });

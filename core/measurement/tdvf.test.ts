@@ -1,21 +1,12 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { ByteWriter } from "../bytes/byte-writer.ts";
-import { concatBytes, toHex } from "../bytes/bytes.ts";
+import { pattern, type SectionRow, tdxFirmware, withTdvf } from "../../tests/fixtures/tdx-image.ts";
+import { toHex } from "../bytes/bytes.ts";
 import { AppError } from "../errors/app-error.ts";
-import { sha256Of } from "./digest.ts";
-import { guid } from "./efi-constants.ts";
+import { sha256Of, sha384Of } from "./digest.ts";
+import { EMPTY_CFV_SHA384 } from "./efi-constants.ts";
 import { encodeTdHobWitness } from "./td-hob.ts";
 import { acceptedMemoryOf, configVolumeOf, mrTdOf, parseTdvf } from "./tdvf.ts";
-
-type SectionRow = [
-  dataOffset: number,
-  rawSize: number,
-  address: number,
-  memorySize: number,
-  type: number,
-  attributes: number,
-];
 
 const SIZE = 0x1_0000;
 const METADATA_AT = SIZE - 0x400;
@@ -33,35 +24,8 @@ const SECTIONS: readonly SectionRow[] = [
   [0, 0, 0, 0x80000000, 5, 2],
 ];
 
-function metadata(sections: readonly SectionRow[]): Uint8Array {
-  const w = new ByteWriter().utf8("TDVF").u32le(16 + 32 * sections.length).u32le(1);
-  w.u32le(sections.length);
-  for (const [offset, raw, address, memory, type, attributes] of sections) {
-    w.u32le(offset).u32le(raw).u64le(BigInt(address)).u64le(BigInt(memory)).u32le(type);
-    w.u32le(attributes);
-  }
-  return w.finish();
-}
-
-function footer(): Uint8Array {
-  const entry = (data: Uint8Array, id: string) =>
-    concatBytes(data, new ByteWriter().u16le(data.length + 18).finish(), guid(id));
-  const offset = new ByteWriter().u32le(SIZE - METADATA_AT).finish();
-  const entries = concatBytes(
-    entry(new Uint8Array(4).fill(0x11), "4c2eb361-7d9b-4cc3-8081-127c90d3d294"),
-    entry(offset, "e47a6535-984a-4798-865e-4685a7bf8ec2"),
-    entry(new Uint8Array(8).fill(0x22), "00f771de-1a7e-4fcb-890e-68c77e2fb44e"),
-  );
-  const length = new ByteWriter().u16le(entries.length + 18).finish();
-  return concatBytes(entries, length, guid("96b582de-1fb2-45f7-baea-a366c55a082d"));
-}
-
 function firmware(sections: readonly SectionRow[] = SECTIONS): Uint8Array {
-  const image = Uint8Array.from({ length: SIZE }, (_, i) => i * 7 + 3 + (i >> 8));
-  image.set(metadata(sections), METADATA_AT);
-  const table = footer();
-  image.set(table, SIZE - 32 - table.length);
-  return image;
+  return withTdvf(pattern(SIZE, 7, 3), sections);
 }
 
 // Both digests were computed from this very file by a separate script written from the TDX module
@@ -91,6 +55,13 @@ test("the accepted memory is that of the sections TD HOB and temporary memory", 
 test("the configuration volume is the section of that type", () => {
   const image = firmware();
   assert.deepEqual(configVolumeOf(image, parseTdvf(image)), image.subarray(0, 0x1000));
+});
+
+// The volume is built from its definition; Debian's OVMF_VARS_4M.fd is the same file.
+test("the constant of RTMR0 is the digest of a variable store without variables", async () => {
+  const image = tdxFirmware();
+  const volume = configVolumeOf(image, parseTdvf(image))!;
+  assert.equal(toHex(await sha384Of(volume)), toHex(EMPTY_CFV_SHA384));
 });
 
 test("sections that lie, overflow or are too many are refused", () => {
