@@ -65,9 +65,11 @@ export class ChainVerifier {
       this.#requireValid(certificate);
       if (depth === 0 && role === "end-entity") requireEndEntity(certificate);
       else requireCa(certificate, Math.max(0, depth - 1));
-      const issuer = path[depth + 1] ?? root;
-      if (certificate !== path.at(-1)) await this.#requireSignedBy(certificate, issuer);
-      await this.#requireNotRevoked(certificate, issuer);
+      const issuer = path[depth + 1];
+      if (issuer) await this.#requireSignedBy(certificate, issuer);
+    }
+    for (const [depth, certificate] of path.entries()) {
+      await this.#requireNotRevoked(certificate, path[depth + 1] ?? root);
     }
   }
 
