@@ -18,6 +18,7 @@ export const CATALOG = {
   "upstream/invalid": { status: 502, title: "A service this one depends on answered wrongly" },
   "upstream/refused": { status: 502, title: "A service this one depends on refused" },
   "upstream/untrusted": { status: 502, title: "A service this one depends on is not trusted" },
+  "process/failed": { status: 500, title: "A program this one runs failed" },
   "internal": { status: 500, title: "Internal error" },
 
   "attestation/missing": { status: 403, title: "No attestation provided" },

@@ -98,7 +98,7 @@ function trimmed(method: string, prefixes: readonly string[]): string {
 }
 
 /** GET, a `json` flag in the query, or a JSON body: the request and its answer are JSON. */
-function isJson(request: Request): boolean {
+export function isJson(request: Request): boolean {
   if (request.method !== "POST") return true;
   const flag = new URL(request.url).searchParams.get("json");
   if (flag === "" || flag === "1" || flag === "true") return true;
