@@ -1,5 +1,6 @@
 import { utf8 } from "#core/bytes/bytes.ts";
 import { AppError, errorChain } from "#core/errors/app-error.ts";
+import type { FetchLike } from "#core/http/fetch-like.ts";
 import type { Log } from "../ports.ts";
 import type { SysConfig } from "./sys-config.ts";
 
@@ -19,7 +20,7 @@ export interface HostNotifier {
 
 export function createHostNotifier(
   config: Pick<SysConfig, "hostApiUrl" | "hostApiToken">,
-  ports: { readonly fetch: typeof fetch; readonly log: Log },
+  ports: { readonly fetch: FetchLike; readonly log: Log },
 ): HostNotifier {
   let last: Promise<void> = Promise.resolve();
   const send = async (event: HostEvent, payload: string) => {

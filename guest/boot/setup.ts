@@ -67,7 +67,7 @@ export interface SetupPorts {
   readonly openTee: (parameters: KernelParameters, config: SysConfig) => Promise<Tee>;
   readonly findDataDevice: (wanted: string | undefined) => Promise<string>;
   readonly dataDisk: Pick<DataDiskPorts, "openDisk" | "isMountPoint">;
-  readonly tls: Pick<KmsPorts, "makeTlsFetch" | "verifyKmsEvidence">;
+  readonly tls: (config: SysConfig) => Pick<KmsPorts, "makeTlsFetch" | "verifyKmsEvidence">;
   readonly createIssuer: (keys: AppKeys, tee: Tee, config: SysConfig) => IssueCertificate;
   /** A line on the serial console, which the host reads. */
   readonly console: (line: string) => Promise<void>;
@@ -223,17 +223,21 @@ async function obtainKeys(
     return { keys, osImageHash: new Uint8Array() };
   }
   const request = { urls: sysConfig.kmsUrls, vmConfig: sysConfig.vmConfig };
-  return await requestAppKeys(request, { ...attested, ...ports.tls, sleep: ports.sleep }, {
-    unavailable(error, retryInMs) {
-      ports.log("no KMS answers", { error: errorChain(error), retryInMs });
-      notifier.notify("boot.progress", "waiting for the KMS");
-      notifier.notify("boot.error", `${error.code}: ${errorChain(error)}`);
+  return await requestAppKeys(
+    request,
+    { ...attested, ...ports.tls(sysConfig), sleep: ports.sleep },
+    {
+      unavailable(error, retryInMs) {
+        ports.log("no KMS answers", { error: errorChain(error), retryInMs });
+        notifier.notify("boot.progress", "waiting for the KMS");
+        notifier.notify("boot.error", `${error.code}: ${errorChain(error)}`);
+      },
+      recovered() {
+        notifier.notify("boot.progress", "requesting app keys");
+        notifier.notify("boot.error", "");
+      },
     },
-    recovered() {
-      notifier.notify("boot.progress", "requesting app keys");
-      notifier.notify("boot.error", "");
-    },
-  });
+  );
 }
 
 /** What the host bound at launch, and what the app pinned, must be what the guest got (spec/os.md 3.7). */
@@ -353,7 +357,7 @@ async function connectGateway(
     run: ports.run,
     log: ports.log,
     now: ports.now,
-    makeTlsFetch: ports.tls.makeTlsFetch,
+    makeTlsFetch: ports.tls(sysConfig).makeTlsFetch,
     issueCertificate: ports.createIssuer(keys, tee, sysConfig),
   };
   try {

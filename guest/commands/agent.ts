@@ -1,0 +1,78 @@
+import { serveHttp } from "#adapters/http-server.ts";
+import { serveUnix, unixFetch } from "#adapters/unix-http.ts";
+import { JsonObject } from "#core/encoding/json-object.ts";
+import { errorChain } from "#core/errors/app-error.ts";
+import { log } from "../adapters/console.ts";
+import { files } from "../adapters/files.ts";
+import { notifyServiceManager, watchdogIntervalMs } from "../adapters/service-manager.ts";
+import { readCloud, readSystemFiles } from "../adapters/system-files.ts";
+import { dstackSocketApp, externalApp, tappdSocketApp } from "../agent/agent-app.ts";
+import { createAgent } from "../agent/agent.ts";
+import { systemMetrics } from "../agent/system-metrics.ts";
+import { osReleaseValue } from "../boot/requirements.ts";
+import { GUEST_VERSION } from "../version.ts";
+import { readKeyedGuestContext, waitForSetup, WORK_DIR } from "./guest-context.ts";
+
+const SOCKET_DIR = "/run/dstack";
+const EXTERNAL_PORT = 8090;
+const DOCKER_SOCKET = "/var/run/docker.sock";
+
+/** `dstack-guest agent [--watchdog] [-c FILE]`: serves until it is stopped. */
+export async function agentCommand(options: ReadonlyMap<string, string>): Promise<number> {
+  await waitForSetup();
+  const context = await readKeyedGuestContext();
+  const disks = await dataDisks(options.get("config") ?? `${WORK_DIR}/agent.json`);
+  const agent = createAgent({
+    ...context,
+    vmConfig: context.sysConfig.vmConfig,
+    version: GUEST_VERSION,
+    cloud: await readCloud(),
+    log,
+  });
+  await files.makeDirectory(SOCKET_DIR);
+  const [dstack, tappd] = [dstackSocketApp(agent), tappdSocketApp(agent)];
+  const external = externalApp(agent, {
+    docker: unixFetch(DOCKER_SOCKET, { timeoutMs: 0, maxResponseBytes: Number.MAX_SAFE_INTEGER }),
+    systemMetrics: async () => systemMetrics(await readSystemFiles(disks), osReleaseValue),
+    now: () => new Date(),
+  });
+  await Promise.all([
+    serveUnix((request) => dstack.fetch(request), {
+      socket: { path: `${SOCKET_DIR}/dstack.sock`, mode: 0o777 },
+    }),
+    serveUnix((request) => tappd.fetch(request), {
+      socket: { path: `${SOCKET_DIR}/tappd.sock`, mode: 0o777 },
+    }),
+    serveHttp((request) => external.fetch(request), { host: "0.0.0.0", port: EXTERNAL_PORT }),
+  ]);
+  await notifyServiceManager("READY=1");
+  log("agent is up", { version: GUEST_VERSION.version, simulated: context.tee.simulated });
+  startWatchdog();
+  return await new Promise<number>(() => {});
+}
+
+/** Where the agent measures disk space; a configuration that is not there means the root alone. */
+async function dataDisks(path: string): Promise<readonly string[]> {
+  const bytes = await files.read(path);
+  if (bytes === undefined) return ["/"];
+  const member = (value: unknown, name: string) => new JsonObject(value, "agent.json").raw(name);
+  const config: unknown = JSON.parse(new TextDecoder().decode(bytes));
+  const core = new JsonObject(member(member(config, "default"), "core"), "agent.json");
+  return core.strings("data_disks", ["/"]);
+}
+
+/** The watchdog is fed only while the agent answers on its own port. */
+function startWatchdog(): void {
+  const intervalMs = watchdogIntervalMs();
+  if (intervalMs === undefined) return;
+  setInterval(async () => {
+    try {
+      const url = `http://127.0.0.1:${EXTERNAL_PORT}/prpc/Worker.Version`;
+      const response = await fetch(url, { signal: AbortSignal.timeout(intervalMs) });
+      await response.arrayBuffer();
+      if (response.ok) await notifyServiceManager("WATCHDOG=1");
+    } catch (error) {
+      log("watchdog was not fed", { error: errorChain(error) });
+    }
+  }, intervalMs);
+}

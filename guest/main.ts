@@ -1,0 +1,68 @@
+import process from "node:process";
+import { errorChain } from "#core/errors/app-error.ts";
+import {
+  type CommandLine,
+  type CommandLineSpec,
+  parseCommandLine,
+} from "./commands/command-line.ts";
+
+interface Command {
+  readonly usage: string;
+  readonly spec: CommandLineSpec;
+  /** Modules are loaded on use: in the guest's one bundle that is what starting costs. */
+  run(line: CommandLine): Promise<number>;
+}
+
+const none: CommandLineSpec = { options: {} };
+
+const COMMANDS: Readonly<Record<string, Command>> = {
+  setup: {
+    usage: "setup [--work-dir DIR] [--device DEV] [--mount-point DIR]",
+    spec: { options: { "work-dir": "value", device: "value", "mount-point": "value" } },
+    run: async ({ options }) => (await import("./commands/setup.ts")).setupCommand(options),
+  },
+  agent: {
+    usage: "agent [--watchdog] [-c FILE]",
+    spec: {
+      options: { watchdog: "switch", config: "value" },
+      short: { w: "watchdog", c: "config" },
+    },
+    run: async ({ options }) => (await import("./commands/agent.ts")).agentCommand(options),
+  },
+  app: {
+    usage: "app start|stop",
+    spec: none,
+    run: async ({ operands }) => (await import("./commands/app.ts")).appCommand(operands[0]),
+  },
+  "gateway-checker": {
+    usage: "gateway-checker [--work-dir DIR]",
+    spec: { options: { "work-dir": "value" } },
+    run: async ({ options }) =>
+      (await import("./commands/gateway-checker.ts")).gatewayCheckerCommand(options),
+  },
+};
+
+async function main(args: readonly string[]): Promise<number> {
+  const [name, ...rest] = args[0] === "tdxctl" ? args.slice(1) : args;
+  const command = name === undefined ? undefined : COMMANDS[name];
+  if (command === undefined) {
+    const usages = Object.values(COMMANDS).map(({ usage }) => `  dstack-guest ${usage}\n`);
+    process.stderr.write(`Usage:\n${usages.join("")}`);
+    return 2;
+  }
+  let line: CommandLine;
+  try {
+    line = parseCommandLine(rest, command.spec);
+  } catch (error) {
+    process.stderr.write(`${errorChain(error)}\nUsage: dstack-guest ${command.usage}\n`);
+    return 2;
+  }
+  try {
+    return await command.run(line);
+  } catch (error) {
+    process.stderr.write(`dstack-guest ${name}: ${errorChain(error)}\n`);
+    return 1;
+  }
+}
+
+process.exit(await main(process.argv.slice(2)));
