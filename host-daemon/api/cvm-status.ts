@@ -23,8 +23,10 @@ export interface StatusPorts {
   readonly now: () => Date;
 }
 
+export type CvmState = "running" | "exited" | "stopping" | "stopped" | "removing";
+
 /** Desired and actual state as one word (spec/vmm.md section 3.6). */
-export function statusOf(entry: Entry): string {
+export function statusOf(entry: Entry): CvmState {
   if (entry.cvm.removing) return "removing";
   if (entry.cvm.started) return entry.running ? "running" : "exited";
   return entry.running ? "stopping" : "stopped";

@@ -6,15 +6,9 @@ import { AppError } from "#core/errors/app-error.ts";
 import { problemResponse } from "#core/errors/problem.ts";
 import { HostApi } from "#core/rpc/gen/host_api_pb.ts";
 import { prpcRoutes, readBody } from "#core/rpc/server.ts";
+import type { SimulatedPlatform } from "#core/tdx/simulated-platform.ts";
 import type { Entry } from "../vmm/inventory.ts";
-import { CCEL_CONTENT_TYPE, type SimulatedTds } from "./simulated-td.ts";
-
-/** An answer of the PCCS-shaped endpoint. */
-export interface PccsAnswer {
-  readonly status: number;
-  readonly headers: Readonly<Record<string, string>>;
-  readonly body: Uint8Array | string;
-}
+import { type SimulatedTds } from "./simulated-td.ts";
 
 export interface HostApiPorts {
   readonly version: string;
@@ -24,9 +18,9 @@ export interface HostApiPorts {
   /** Absent on hosts with a TEE. */
   readonly simulatedTee?: {
     readonly tds: SimulatedTds;
-    readonly rootCertificatePem: string;
-    readonly pccs: (path: string, query: URLSearchParams) => Promise<PccsAnswer | undefined>;
+    readonly platform: SimulatedPlatform;
   };
+  readonly now: () => Date;
   readonly logError: (error: unknown) => void;
 }
 
@@ -84,15 +78,14 @@ export function createHostApi(ports: HostApiPorts): Hono {
   });
   app.get("/v1/tee/ccel", async (c) => {
     const ccel = await tee.tds.ccel(requireGuest(c.req.raw).cvm.id);
-    return c.body(ccel.slice(), 200, { "content-type": CCEL_CONTENT_TYPE });
+    return c.body(ccel.slice(), 200, { "content-type": "application/octet-stream" });
   });
-  app.get("/v1/tee/root.pem", (c) => c.text(tee.rootCertificatePem));
-  const pccs = async (request: Request): Promise<Response> => {
+  app.get("/v1/tee/root.pem", (c) => c.text(tee.platform.rootCertificatePem));
+  const pccs = (request: Request): Response => {
     const url = new URL(request.url);
-    const answer = await tee.pccs(url.pathname, url.searchParams);
+    const answer = tee.platform.pccs(url.pathname, url.searchParams, ports.now());
     if (answer === undefined) throw new AppError("resource/not-found", "No such collateral");
-    const { body } = answer;
-    return new Response(typeof body === "string" ? body : body.slice(), {
+    return new Response(answer.body.slice(), {
       status: answer.status,
       headers: { ...answer.headers },
     });

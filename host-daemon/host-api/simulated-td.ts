@@ -3,23 +3,12 @@ import { AppError } from "#core/errors/app-error.ts";
 import { encodeCcel } from "#core/event-log/ccel.ts";
 import { mrConfigIdV1 } from "#core/compose/mr-config.ts";
 import { extendRegister } from "#core/event-log/replay.ts";
+import type { SimulatedPlatform } from "#core/tdx/simulated-platform.ts";
 import { expectedTdxRegisters } from "#core/measurement/expected-registers.ts";
 import { parseTdxMeasurementDocument } from "#core/measurement/tdx-measurement-document.ts";
 import { sha384 } from "@noble/hashes/sha2.js";
 import type { CvmStore, SimulatedTd } from "../db/cvm-store.ts";
 import { SerialQueue } from "../vmm/serial-queue.ts";
-
-/** What a TDX module would hold of one TD. Registers have 48 bytes. */
-export interface TdRegisters {
-  readonly mrTd: Uint8Array;
-  readonly mrConfigId: Uint8Array;
-  readonly rtmrs: readonly [Uint8Array, Uint8Array, Uint8Array, Uint8Array];
-}
-
-/** Signs quotes as a quoting enclave would, under a root of its own. */
-export type SignQuote = (
-  td: TdRegisters & { readonly reportData: Uint8Array },
-) => Promise<Uint8Array>;
 
 /** What decides the registers of a TD at its start. */
 export interface TdLaunch {
@@ -32,8 +21,6 @@ export interface TdLaunch {
 }
 
 const REGISTER_BYTES = 48;
-/** Boot events of a CCEL page area; the guest reads at most this much. */
-export const CCEL_CONTENT_TYPE = "application/octet-stream";
 
 /**
  * Plays TDX module and quoting enclave for the VMs of this host (design section 5). What it says is worth
@@ -41,13 +28,13 @@ export const CCEL_CONTENT_TYPE = "application/octet-stream";
  */
 export class SimulatedTds {
   readonly #store: CvmStore;
-  readonly #sign: SignQuote;
+  readonly #platform: SimulatedPlatform;
   /** Extensions of one TD happen one after another. */
   readonly #queues = new Map<string, SerialQueue>();
 
-  constructor(store: CvmStore, sign: SignQuote) {
+  constructor(store: CvmStore, platform: SimulatedPlatform) {
     this.#store = store;
-    this.#sign = sign;
+    this.#platform = platform;
   }
 
   /** Called before QEMU starts: launch registers, RTMR3 zero. Replaces what an earlier run left. */
@@ -93,7 +80,7 @@ export class SimulatedTds {
     }
     const td = await this.#queue(cvmId).run(() => this.#require(cvmId));
     const register = (hex: string) => fromHex(hex, "register", REGISTER_BYTES);
-    return this.#sign({
+    return this.#platform.signQuote({
       mrTd: register(td.mrTd),
       mrConfigId: register(td.mrConfigId),
       rtmrs: [register(td.rtmr0), register(td.rtmr1), register(td.rtmr2), register(td.rtmr3)],

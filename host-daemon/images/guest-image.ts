@@ -1,10 +1,8 @@
 /** A guest image folder, checked: every file it names is inside it and matches its checksum list. */
 export interface GuestImage {
   readonly name: string;
-  readonly directory: string;
-  /** From metadata.json, else from the folder's name; empty when neither says. */
+  /** From metadata.json, else from the folder's name. */
   readonly version: string;
-  readonly isDev: boolean;
   readonly sharedReadOnly: boolean;
   /** Absolute paths. */
   readonly kernel: string;
@@ -18,7 +16,14 @@ export interface GuestImage {
   readonly checksumFile: Uint8Array;
   /** measurement.tdx.cbor, when the image has one. */
   readonly tdxMeasurement: Uint8Array | undefined;
-  /** metadata.json as it stands. */
+}
+
+/** What a list of images shows; nothing of it was verified. */
+export interface ImageSummary {
+  readonly name: string;
+  readonly version: string;
+  readonly isDev: boolean;
+  /** metadata.json. */
   readonly metadata: string;
 }
 

@@ -1,39 +1,30 @@
-import {
-  CHECKSUM_FILE_NAME,
-  osImageHash,
-  parseChecksumFile,
-} from "#core/measurement/checksum-file.ts";
-import { equalBytes, fromUtf8, toHex } from "#core/bytes/bytes.ts";
-import { JsonObject } from "#core/encoding/json-object.ts";
-import { parseStrictJson } from "#core/encoding/strict-json.ts";
 import { AppError } from "#core/errors/app-error.ts";
+import { encodeImageManifest, parseImageManifest } from "#core/measurement/image-manifest.ts";
+import { type ImageFolder, verifyImage } from "#core/measurement/verified-image.ts";
 import { requireImageName } from "../vmm/vm-id.ts";
-import type { GuestImage } from "./guest-image.ts";
+import type { GuestImage, ImageSummary } from "./guest-image.ts";
 
-/** The file access an image store needs; paths are absolute, links are resolved. */
+/** The file access an image store needs; paths are absolute. */
 export interface ImageFiles {
   /** The path with all links resolved, or undefined when there is nothing. */
   realPath(path: string): Promise<string | undefined>;
   isRegularFile(path: string): Promise<boolean>;
   readBytes(path: string, maxBytes: number): Promise<Uint8Array | undefined>;
   sha256(path: string): Promise<Uint8Array>;
-  /** Changes whenever the file's content may have: size, times, inode. */
+  /** Changes whenever the file's content may have: inode, size and times. */
   fingerprint(path: string): Promise<string>;
   directories(path: string): Promise<string[]>;
   removeTree(path: string): Promise<void>;
 }
 
-const MAX_METADATA_BYTES = 256 * 1024;
-const MAX_CHECKSUM_BYTES = 64 * 1024;
-const MAX_MEASUREMENT_BYTES = 64 * 1024;
-const TDX_MEASUREMENT = "measurement.tdx.cbor";
+const MAX_METADATA_BYTES = 64 * 1024;
 
 /** Image folders below one directory, in the reference's format (spec/vmm.md section 4.7). */
 export class ImageStore {
   readonly #root: string;
   readonly #files: ImageFiles;
-  /** Digests are taken once per content: file fingerprints that were seen to match their list. */
-  readonly #verified = new Set<string>();
+  /** SHA-256 by path and fingerprint: a file is read once for each content. */
+  readonly #digests = new Map<string, { fingerprint: string; digest: Uint8Array }>();
 
   constructor(root: string, files: ImageFiles) {
     this.#root = root;
@@ -46,17 +37,45 @@ export class ImageStore {
    * Throws `image/not-found`, `image/invalid`, `image/digest-mismatch`.
    */
   async load(name: string): Promise<GuestImage> {
-    const image = await this.#read(requireImageName(name));
-    await this.#verify(image);
-    return image;
+    const directory = await this.#directory(requireImageName(name));
+    const verified = await verifyImage(this.#folder(name, directory)).catch((cause) => {
+      throw refusal(name, cause);
+    });
+    const { manifest } = verified;
+    const path = (file: string) => this.#inside(name, directory, file);
+    if (manifest.rootfs === undefined) throw invalid(name, "metadata.json names no rootfs");
+    if (!manifest.rootfs.endsWith(".verity")) throw invalid(name, "Unsupported rootfs type");
+    return {
+      name,
+      version: versionOf(manifest.version, name),
+      sharedReadOnly: manifest.sharedRo,
+      kernel: await path(manifest.kernel),
+      initrd: await path(manifest.initrd),
+      rootfs: await path(manifest.rootfs),
+      firmware: manifest.bios === undefined ? undefined : await path(manifest.bios),
+      commandLine: manifest.cmdline,
+      ovmfVariant: manifest.ovmfVariant,
+      osImageHash: verified.osImageHash,
+      checksumFile: verified.checksumFile,
+      tdxMeasurement: verified.tdxMeasurement,
+    };
   }
 
-  /** Every folder that can be read as an image, by name; broken ones are left out. */
-  async list(): Promise<GuestImage[]> {
-    const images: GuestImage[] = [];
+  /** Every folder with a readable metadata.json, by name; others are left out. Digests are not checked. */
+  async list(): Promise<ImageSummary[]> {
+    const images: ImageSummary[] = [];
     for (const name of (await this.#files.directories(this.#root)).sort()) {
       try {
-        images.push(await this.#read(requireImageName(name)));
+        requireImageName(name);
+        const path = `${this.#root}/${name}/metadata.json`;
+        const bytes = await this.#files.readBytes(path, MAX_METADATA_BYTES);
+        const manifest = parseImageManifest(bytes ?? new Uint8Array());
+        images.push({
+          name,
+          version: versionOf(manifest.version, name),
+          isDev: manifest.isDev,
+          metadata: new TextDecoder().decode(encodeImageManifest(manifest)),
+        });
       } catch (error) {
         if (!(error instanceof AppError)) throw error;
       }
@@ -66,115 +85,56 @@ export class ImageStore {
 
   /** The caller has made sure that no CVM uses it. */
   async remove(name: string): Promise<void> {
-    const directory = `${this.#root}/${requireImageName(name)}`;
-    if (await this.#files.realPath(directory) === undefined) {
-      throw new AppError("image/not-found", `image '${name}' not found`);
-    }
-    await this.#files.removeTree(directory);
+    await this.#directory(requireImageName(name));
+    await this.#files.removeTree(`${this.#root}/${name}`);
   }
 
-  async #read(name: string): Promise<GuestImage> {
+  async #directory(name: string): Promise<string> {
     const directory = await this.#files.realPath(`${this.#root}/${name}`);
     if (directory === undefined) throw new AppError("image/not-found", `image '${name}' not found`);
-    const bytes = await this.#files.readBytes(`${directory}/metadata.json`, MAX_METADATA_BYTES);
-    if (bytes === undefined) throw invalid(name, "it has no metadata.json");
-    const metadata = new JsonObject(parseStrictJson(bytes, "metadata.json"), "metadata.json")
-      .withoutNulls();
-    const artifact = async (key: string, required: boolean) => {
-      const path = metadata.string(key, undefined);
-      if (path === undefined || path === "") {
-        if (required) throw invalid(name, `metadata.json names no ${key}`);
-        return undefined;
-      }
-      return await this.#inside(name, directory, path);
-    };
-    const [kernel, initrd, rootfs, firmware] = await Promise.all([
-      artifact("kernel", true),
-      artifact("initrd", true),
-      artifact("rootfs", true),
-      artifact("bios", false),
-    ]);
-    if (!rootfs!.endsWith(".verity")) throw invalid(name, "Unsupported rootfs type");
-    const checksumFile = await this.#files.readBytes(
-      `${directory}/${CHECKSUM_FILE_NAME}`,
-      MAX_CHECKSUM_BYTES,
-    );
-    if (checksumFile === undefined) throw invalid(name, `it has no ${CHECKSUM_FILE_NAME}`);
-    const version = metadata.string("version", "");
+    return directory;
+  }
+
+  #folder(name: string, directory: string): ImageFolder {
     return {
-      name,
-      directory,
-      version: version === "" ? name.replace(/^dstack-(dev-)?/, "") : version,
-      isDev: metadata.boolean("is_dev", false),
-      sharedReadOnly: metadata.boolean("shared_ro", false),
-      kernel: kernel!,
-      initrd: initrd!,
-      rootfs: rootfs!,
-      firmware,
-      commandLine: metadata.string("cmdline", ""),
-      ovmfVariant: metadata.string("ovmf_variant", undefined),
-      osImageHash: osImageHash(checksumFile),
-      checksumFile,
-      tdxMeasurement: await this.#files.readBytes(
-        `${directory}/${TDX_MEASUREMENT}`,
-        MAX_MEASUREMENT_BYTES,
-      ),
-      metadata: fromUtf8(bytes, "metadata.json"),
+      read: async (file, maxBytes) => {
+        if (!(await this.#files.isRegularFile(`${directory}/${file}`))) return undefined;
+        return await this.#files.readBytes(`${directory}/${file}`, maxBytes);
+      },
+      sha256: async (file) => {
+        const path = await this.#inside(name, directory, file);
+        const fingerprint = await this.#files.fingerprint(path);
+        const known = this.#digests.get(path);
+        if (known?.fingerprint === fingerprint) return known.digest;
+        const digest = await this.#files.sha256(path);
+        this.#digests.set(path, { fingerprint, digest });
+        return digest;
+      },
     };
   }
 
-  /** The real path of a file an image names; leaving the image's folder, also by a link, is refused. */
-  async #inside(name: string, directory: string, path: string): Promise<string> {
-    const real = await this.#files.realPath(`${directory}/${path}`);
-    if (path.startsWith("/") || real === undefined || !real.startsWith(`${directory}/`)) {
-      throw invalid(name, `${path} is not a file inside it`);
+  /** The path of a file an image names; a link is refused, wherever it leads. */
+  async #inside(name: string, directory: string, file: string): Promise<string> {
+    const path = `${directory}/${file}`;
+    if (file.includes("/") || !(await this.#files.isRegularFile(path))) {
+      throw invalid(name, `${file} is not a file inside it`);
     }
-    if (!(await this.#files.isRegularFile(real))) throw invalid(name, `${path} is not a file`);
-    return real;
+    return path;
   }
+}
 
-  async #verify(image: GuestImage): Promise<void> {
-    const digestFile = await this.#files.readBytes(`${image.directory}/digest.txt`, 1024);
-    if (digestFile !== undefined) {
-      const stated = fromUtf8(digestFile, "digest.txt").trim().toLowerCase();
-      if (stated !== toHex(image.osImageHash)) {
-        throw mismatch(image.name, "digest.txt is not the digest of sha256sum.txt");
-      }
-    }
-    let checksums;
-    try {
-      checksums = parseChecksumFile(image.checksumFile);
-    } catch (cause) {
-      throw new AppError("image/invalid", `Image ${image.name} cannot be used`, { cause });
-    }
-    const measured = [
-      image.kernel,
-      image.initrd,
-      image.firmware,
-      `${image.directory}/metadata.json`,
-    ];
-    for (const path of measured) {
-      const file = path?.slice(image.directory.length + 1);
-      if (file !== undefined && !checksums.has(file)) {
-        throw mismatch(image.name, `${CHECKSUM_FILE_NAME} does not list ${file}`);
-      }
-    }
-    for (const [file, expected] of checksums) {
-      const path = await this.#inside(image.name, image.directory, file);
-      const seen = `${path}\n${await this.#files.fingerprint(path)}\n${toHex(expected)}`;
-      if (this.#verified.has(seen)) continue;
-      if (!equalBytes(await this.#files.sha256(path), expected)) {
-        throw mismatch(image.name, `${file} does not have the digest ${CHECKSUM_FILE_NAME} lists`);
-      }
-      this.#verified.add(seen);
-    }
-  }
+function versionOf(stated: string, name: string): string {
+  return stated === "" ? name.replace(/^dstack-(dev-)?/, "") : stated;
+}
+
+function refusal(name: string, cause: unknown): unknown {
+  if (!(cause instanceof AppError) || cause.code === "image/invalid") return cause;
+  const code = cause.code === "measurement/image-mismatch"
+    ? "image/digest-mismatch"
+    : "image/invalid";
+  return new AppError(code, `Image ${name} cannot be used`, { cause });
 }
 
 function invalid(name: string, why: string): AppError {
   return new AppError("image/invalid", `Image ${name} cannot be used: ${why}`);
-}
-
-function mismatch(name: string, why: string): AppError {
-  return new AppError("image/digest-mismatch", `Image ${name} is refused: ${why}`);
 }
