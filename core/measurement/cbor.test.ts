@@ -1,0 +1,70 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import fc from "fast-check";
+import { fromHex, toHex } from "../bytes/bytes.ts";
+import { AppError } from "../errors/app-error.ts";
+import { cborMap, type CborValue, decodeCbor, encodeCbor } from "./cbor.ts";
+
+// RFC 8949 appendix A
+const EXAMPLES: [CborValue, string][] = [
+  [0, "00"],
+  [23, "17"],
+  [24, "1818"],
+  [100, "1864"],
+  [1000, "1903e8"],
+  [1000000, "1a000f4240"],
+  [1000000000000, "1b000000e8d4a51000"],
+  [fromHex("01020304"), "4401020304"],
+  ["", "60"],
+  ["IETF", "6449455446"],
+  ["\u00fc", "62c3bc"],
+  [[], "80"],
+  [[1, [2, 3], [4, 5]], "8301820203820405"],
+  [cborMap({ a: 1, b: [2, 3] }), "a26161016162820203"],
+];
+
+test("the examples of RFC 8949 are written and read", () => {
+  for (const [value, hex] of EXAMPLES) {
+    assert.equal(toHex(encodeCbor(value)), hex);
+    assert.deepEqual(decodeCbor(fromHex(hex), "example"), value);
+  }
+});
+
+test("what the subset leaves out is refused", () => {
+  const refused = [
+    "20", // -1
+    "f5", // true
+    "f90000", // 0.0
+    "c000", // a tag
+    "5f42010243030405ff", // indefinite length
+    "9fff",
+    "1817", // not the shortest form
+    "190001",
+    "1bffffffffffffffff", // beyond 2^53
+    "a10001", // a key that is no text
+    "a2616101616102", // a key twice
+    "61ff", // not UTF-8
+    "0000", // a tail
+    "81".repeat(20) + "00", // too deep
+    "9a7fffffff00", // a count that lies
+  ];
+  for (const hex of refused) assert.throws(() => decodeCbor(fromHex(hex), "x"), AppError, hex);
+});
+
+test("any value round-trips, and no cut of it is accepted", () => {
+  const { value } = fc.letrec<{ value: CborValue; leaf: CborValue }>((tie) => ({
+    leaf: fc.oneof(fc.maxSafeNat(), fc.string(), fc.uint8Array()),
+    value: fc.oneof(
+      { maxDepth: 4 },
+      tie("leaf"),
+      fc.array(tie("value"), { maxLength: 4 }),
+      fc.uniqueArray(fc.tuple(fc.string(), tie("value")), { maxLength: 4, selector: ([k]) => k })
+        .map((members) => new Map(members)),
+    ),
+  }));
+  fc.assert(fc.property(value, fc.nat(), (original, cut) => {
+    const bytes = encodeCbor(original);
+    assert.deepEqual(decodeCbor(bytes, "x"), original);
+    assert.throws(() => decodeCbor(bytes.subarray(0, cut % bytes.length), "x"), AppError);
+  }));
+});
