@@ -31,6 +31,7 @@ export class GatewayStore implements GatewayRows {
   readonly #now: () => Date;
   /** A file database has one writer: transactions of this process wait for one another. */
   #writing: Promise<unknown> = Promise.resolve();
+  #turn: Promise<unknown> = Promise.resolve();
 
   constructor(db: LibSQLDatabase, nodeId: number, now: () => Date) {
     this.#db = db;
@@ -76,6 +77,12 @@ export class GatewayStore implements GatewayRows {
     const rows = await this.#db.select({ address: gatewayInstances.address })
       .from(gatewayInstances);
     return new Set(rows.map(({ address }) => address));
+  };
+
+  inTurn = <T>(work: () => Promise<T>): Promise<T> => {
+    const done = this.#turn.then(work);
+    this.#turn = done.catch(() => undefined);
+    return done;
   };
 
   putInstance = (

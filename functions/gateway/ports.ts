@@ -73,6 +73,11 @@ export interface GatewayRows {
   readonly findInstanceByKey: (publicKey: string) => Promise<Instance | undefined>;
   readonly takenAddresses: () => Promise<ReadonlySet<string>>;
   /**
+   * Runs registrations of this process one after another, so that they do not race for the same
+   * address; those of other processes are met by putInstance.
+   */
+  readonly inTurn: <T>(work: () => Promise<T>) => Promise<T>;
+  /**
    * Adds the row, or replaces the one that is still as `expected`, except for the operator's policy.
    * False when another writer was first: someone has the address or the key, or the row has changed.
    */

@@ -38,13 +38,15 @@ export async function registerCvm(
   requireWireguardKey(request.publicKey);
   const own = (await ports.rows.nodes()).find((node) => node.id === ports.nodeId);
   if (own?.status === "down") {
-    throw new AppError("upstream/unavailable", "This gateway node is marked as down");
+    throw new AppError("resource/conflict", "This gateway node is marked as down");
   }
-  for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
-    const instance = await tryRegister(request, identity, ports);
-    if (instance !== undefined) return instance;
-  }
-  throw new AppError("resource/conflict", "Too many registrations at once, try again");
+  return ports.rows.inTurn(async () => {
+    for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
+      const instance = await tryRegister(request, identity, ports);
+      if (instance !== undefined) return instance;
+    }
+    throw new AppError("resource/conflict", "Too many registrations at once, try again");
+  });
 }
 
 async function tryRegister(
