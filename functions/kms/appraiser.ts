@@ -3,6 +3,7 @@ import { appInfoOf } from "#core/attestation/app-info.ts";
 import { appraise } from "#core/attestation/appraise.ts";
 import type { Attestation } from "#core/attestation/attestation.ts";
 import { DEFAULT_POLICY, type Policy } from "#core/attestation/policy.ts";
+import type { Reference } from "#core/attestation/reference.ts";
 import type { TrustAnchor } from "#core/attestation/trust-anchor.ts";
 import type { Verdict } from "#core/attestation/verdict.ts";
 import { encodeAttestation } from "#core/attestation/versioned-attestation.ts";
@@ -41,6 +42,7 @@ export function createAppraiser(options: AppraiserOptions): Appraise {
       "report-data",
     ],
   };
+  const image: Reference = options.verifyImage ? { registersOf: refuseLegacy } : {};
   const keyProvider = options.rootPublicKey === undefined
     ? undefined
     : { name: "kms", id: toHex(options.rootPublicKey) };
@@ -60,7 +62,7 @@ export function createAppraiser(options: AppraiserOptions): Appraise {
       collateral,
       trustAnchors: options.trustAnchors,
       // An app has its keys from this KMS or none yet; a KMS has its own from elsewhere.
-      reference: role === "app" && keyProvider !== undefined ? { keyProvider } : {},
+      reference: role === "app" && keyProvider !== undefined ? { ...image, keyProvider } : image,
       policy,
       now: options.now(),
       expectedReportData,
@@ -71,6 +73,14 @@ export function createAppraiser(options: AppraiserOptions): Appraise {
       evidenceDigest,
     };
   };
+}
+
+/** The legacy variant's registers need the image itself and its ACPI tables. */
+function refuseLegacy(): Promise<never> {
+  return Promise.reject(refusal(
+    "os-image-unknown",
+    "The legacy measurement variant is not supported: the VM must bring its measurement document",
+  ));
 }
 
 function quoteOf(bytes: Uint8Array): Quote {

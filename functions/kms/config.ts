@@ -16,11 +16,12 @@ const port = z.int().min(0).max(65535);
 const retired = z.unknown().optional();
 const withDefaults = <T extends z.ZodType>(schema: T) => schema.prefault({} as z.input<T>);
 
+/** All three are files of cert_dir and may be left out. */
 const tlsSchema = z.strictObject({
-  key: z.string().default("/etc/kms/certs/rpc.key"),
-  certs: z.string().default("/etc/kms/certs/rpc.crt"),
+  key: z.string().optional(),
+  certs: z.string().optional(),
   mutual: withDefaults(z.strictObject({
-    ca_certs: z.string().default("/etc/kms/certs/tmp-ca.crt"),
+    ca_certs: z.string().optional(),
     /** The temp CA's key is public: a client certificate alone must never be asked for. */
     mandatory: z.literal(false).default(false),
   })),
