@@ -15,6 +15,9 @@ interface Command {
 
 const none: CommandLineSpec = { options: {} };
 
+/** False in production bundles, which then hold nothing that plays a TEE. */
+declare const __SIM_TEE__: boolean | undefined;
+
 const COMMANDS: Readonly<Record<string, Command>> = {
   setup: {
     usage: "setup [--work-dir DIR] [--device DEV] [--mount-point DIR]",
@@ -40,6 +43,18 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     run: async ({ options }) =>
       (await import("./commands/gateway-checker.ts")).gatewayCheckerCommand(options),
   },
+  ...(typeof __SIM_TEE__ === "undefined" || __SIM_TEE__
+    ? {
+      simulate: {
+        usage: "simulate --dir DIR --dstack-socket PATH --tappd-socket PATH",
+        spec: {
+          options: { dir: "value", "dstack-socket": "value", "tappd-socket": "value" },
+        } as const,
+        run: async ({ options }: CommandLine) =>
+          (await import("./commands/simulate.ts")).simulateCommand(options),
+      },
+    }
+    : {}),
 };
 
 async function main(args: readonly string[]): Promise<number> {

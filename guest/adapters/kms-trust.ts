@@ -2,7 +2,7 @@ import { makeTlsFetch } from "#adapters/tls-fetch.ts";
 import { makeWebFetch } from "#adapters/web-fetch.ts";
 import { AppError } from "#core/errors/app-error.ts";
 import type { BoundEvidence } from "#core/ra-tls/peer.ts";
-import type { KmsPorts } from "../boot/kms-client.ts";
+import type { KmsTrust } from "../boot/kms-client.ts";
 import type { KernelParameters } from "../boot/kernel-parameters.ts";
 import type { SysConfig } from "../boot/sys-config.ts";
 
@@ -15,7 +15,7 @@ declare const __SIM_TEE__: boolean | undefined;
 export function kmsTrust(
   parameters: Pick<KernelParameters, "tee">,
   config: SysConfig,
-): Pick<KmsPorts, "makeTlsFetch" | "verifyKmsEvidence"> {
+): KmsTrust {
   return {
     makeTlsFetch,
     async verifyKmsEvidence(evidence: BoundEvidence) {

@@ -24,6 +24,10 @@ export interface AgentPorts {
   readonly composeText: string;
   /** The host's text. */
   readonly vmConfig: string;
+  /** What attestations carry as their configuration; the host's text unless a recording says otherwise. */
+  readonly attestedConfig?: string;
+  /** Answers of the reference's simulator: GetQuote has the whole event log, and an attestation too. */
+  readonly simulator?: boolean;
   readonly issueCertificate: IssueCertificate;
   readonly version: AppVersion;
   /** What the firmware calls the machine; empty when it does not say. */
@@ -51,12 +55,13 @@ export interface Agent extends AgentPorts {
 }
 
 export function createAgent(ports: AgentPorts): Agent {
-  const { tee, vmConfig } = ports;
+  const { tee } = ports;
+  const config = ports.attestedConfig ?? ports.vmConfig;
   let described: { events: number; description: Promise<AppDescription> } | undefined;
   let demo: { chain: string } | undefined;
 
   async function takeDescription(): Promise<AppDescription> {
-    const attestation = await attest(tee, new Uint8Array(64), vmConfig);
+    const attestation = await attest(tee, new Uint8Array(64), config);
     const info = appInfoOf(attestation);
     return { info, tcbInfo: renderTcbInfo(attestation, info, ports.composeText) };
   }
@@ -95,7 +100,7 @@ export function createAgent(ports: AgentPorts): Agent {
       const padded = paddedReportData(reportData);
       return { quote: await tee.quote(padded), reportData: padded };
     },
-    attest: (reportData) => attest(tee, paddedReportData(reportData), vmConfig),
+    attest: (reportData) => attest(tee, paddedReportData(reportData), config),
     demoCertificate() {
       if (demo === undefined) requestDemoCertificate();
       return demo?.chain ?? "";

@@ -1,6 +1,7 @@
+import { encodeAttestationV1 } from "#core/attestation/attestation-v1.ts";
 import { encodeAttestation } from "#core/attestation/versioned-attestation.ts";
 import { AppError } from "#core/errors/app-error.ts";
-import { isRuntimeEvent, withPreimage } from "#core/event-log/tdx-event.ts";
+import { encodeEventLogJson, isRuntimeEvent, withPreimage } from "#core/event-log/tdx-event.ts";
 import type { DstackGuest } from "#core/rpc/gen/agent_pb.ts";
 import type { PrpcHandlers } from "#core/rpc/server.ts";
 import type { Agent } from "./agent.ts";
@@ -68,8 +69,23 @@ export async function quoteResponse(agent: Agent, reportData: Uint8Array) {
   if (reportData.length > 64) {
     throw new AppError("input/malformed", "Report data is too long: at most 64 bytes are allowed");
   }
+  if (agent.simulator) return await simulatorQuoteResponse(agent, reportData);
   const [taken, eventLog] = await Promise.all([agent.quote(reportData), agent.tee.eventLog()]);
   return { ...taken, eventLog: quoteEventLog(eventLog), vmConfig: agent.vmConfig };
+}
+
+/** As the reference's simulator answers: everything, because its clients are tests. */
+async function simulatorQuoteResponse(agent: Agent, reportData: Uint8Array) {
+  const attestation = await agent.attest(reportData);
+  const { platform, stack } = attestation;
+  if (platform.kind !== "tdx") throw new TypeError("Only TDX evidence is taken here");
+  return {
+    quote: platform.quote,
+    eventLog: encodeEventLogJson(platform.eventLog),
+    reportData: stack.reportData,
+    vmConfig: agent.vmConfig,
+    attestation: encodeAttestationV1(attestation),
+  };
 }
 
 export function checkNames(names: readonly string[], altNames: number): void {

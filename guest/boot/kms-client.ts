@@ -37,12 +37,16 @@ export type MakeTlsFetch = (options: {
   readonly onPeerCertificate?: (der: Uint8Array) => void | Promise<void>;
 }) => FetchLike;
 
-export interface KmsPorts {
+/** How a guest tells whom it talks to. */
+export interface KmsTrust {
   readonly makeTlsFetch: MakeTlsFetch;
-  /** The stripped attestation over a public key (DER SPKI). */
-  readonly attestPublicKey: (spki: Uint8Array) => Promise<Uint8Array>;
   /** Appraises what a KMS presents; throws when it is not acceptable. */
   readonly verifyKmsEvidence: (evidence: BoundEvidence) => Promise<void>;
+}
+
+export interface KmsPorts extends KmsTrust {
+  /** The stripped attestation over a public key (DER SPKI). */
+  readonly attestPublicKey: (spki: Uint8Array) => Promise<Uint8Array>;
   readonly now: () => Date;
   readonly sleep: Sleep;
 }
@@ -106,7 +110,7 @@ export function prpcBase(url: string): string {
 /** A TLS client that talks to a KMS under `caPem` only. */
 export function kmsFetch(
   tls: { readonly caPem: string; readonly certPem?: string; readonly keyPem?: string },
-  ports: Pick<KmsPorts, "makeTlsFetch" | "verifyKmsEvidence">,
+  ports: KmsTrust,
 ): FetchLike {
   return ports.makeTlsFetch({
     ...tls,
@@ -201,7 +205,8 @@ function classify(url: string, error: unknown): AppError {
         });
     }
     if (
-      error.code === "guest/kms-untrusted" || error.code.startsWith("attestation/") ||
+      error.code === "guest/kms-untrusted" || error.code === "upstream/untrusted" ||
+      error.code.startsWith("attestation/") ||
       error.code.startsWith("certificate/")
     ) {
       return new AppError("guest/kms-untrusted", `${at} is not trusted`, { cause: error });

@@ -26,7 +26,7 @@ import type { HostFiles } from "./host-files.ts";
 import type { HostNotifier } from "./host-notifier.ts";
 import { encodeInstanceInfo, identify, type Instance, parseInstanceInfo } from "./instance-info.ts";
 import type { KernelParameters } from "./kernel-parameters.ts";
-import { type KmsPorts, requestAppKeys } from "./kms-client.ts";
+import { type KmsTrust, requestAppKeys } from "./kms-client.ts";
 import {
   bootEvents,
   initScriptHashes,
@@ -67,8 +67,13 @@ export interface SetupPorts {
   readonly openTee: (parameters: KernelParameters, config: SysConfig) => Promise<Tee>;
   readonly findDataDevice: (wanted: string | undefined) => Promise<string>;
   readonly dataDisk: Pick<DataDiskPorts, "openDisk" | "isMountPoint">;
-  readonly tls: (config: SysConfig) => Pick<KmsPorts, "makeTlsFetch" | "verifyKmsEvidence">;
-  readonly createIssuer: (keys: AppKeys, tee: Tee, config: SysConfig) => IssueCertificate;
+  readonly kmsTrust: (parameters: KernelParameters, config: SysConfig) => KmsTrust;
+  readonly createIssuer: (
+    keys: AppKeys,
+    tee: Tee,
+    config: SysConfig,
+    trust: KmsTrust,
+  ) => IssueCertificate;
   /** A line on the serial console, which the host reads. */
   readonly console: (line: string) => Promise<void>;
 }
@@ -81,6 +86,7 @@ interface Boot {
   readonly compose: AppCompose;
   readonly composeHash: Uint8Array;
   readonly sysConfig: SysConfig;
+  readonly trust: KmsTrust;
   readonly hostFiles: HostFiles;
   readonly notifier: HostNotifier;
 }
@@ -108,6 +114,7 @@ export async function setup(options: SetupOptions, ports: SetupPorts): Promise<v
       compose,
       composeHash,
       sysConfig,
+      trust: ports.kmsTrust(parameters, sysConfig),
       hostFiles,
       notifier,
     };
@@ -210,7 +217,7 @@ async function prepare(boot: Boot): Promise<void> {
 }
 
 async function obtainKeys(
-  { compose, sysConfig, notifier, ports }: Boot,
+  { compose, sysConfig, trust, notifier, ports }: Boot,
   tee: Tee,
 ): Promise<{ keys: AppKeys; osImageHash: Uint8Array }> {
   notifier.notify("boot.progress", "requesting app keys");
@@ -225,7 +232,7 @@ async function obtainKeys(
   const request = { urls: sysConfig.kmsUrls, vmConfig: sysConfig.vmConfig };
   return await requestAppKeys(
     request,
-    { ...attested, ...ports.tls(sysConfig), sleep: ports.sleep },
+    { ...attested, ...trust, sleep: ports.sleep },
     {
       unavailable(error, retryInMs) {
         ports.log("no KMS answers", { error: errorChain(error), retryInMs });
@@ -346,7 +353,7 @@ async function startContainerServices({ notifier, ports, compose }: Boot): Promi
 
 /** An app without a route is still an app: the checker tries again, and the host shows why. */
 async function connectGateway(
-  { compose, sysConfig, notifier, ports }: Boot,
+  { compose, sysConfig, trust, notifier, ports }: Boot,
   tee: Tee,
   keys: AppKeys,
 ): Promise<void> {
@@ -357,8 +364,8 @@ async function connectGateway(
     run: ports.run,
     log: ports.log,
     now: ports.now,
-    makeTlsFetch: ports.tls(sysConfig).makeTlsFetch,
-    issueCertificate: ports.createIssuer(keys, tee, sysConfig),
+    makeTlsFetch: trust.makeTlsFetch,
+    issueCertificate: ports.createIssuer(keys, tee, sysConfig, trust),
   };
   try {
     await refreshGateway({ compose, sysConfig, keys }, true, gatewayPorts);

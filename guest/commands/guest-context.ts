@@ -7,7 +7,7 @@ import { kmsTrust } from "../adapters/kms-trust.ts";
 import { openTee } from "../adapters/tee.ts";
 import { sleep } from "../adapters/timers.ts";
 import { type AppKeys, parseAppKeys } from "../boot/app-keys.ts";
-import type { KmsPorts } from "../boot/kms-client.ts";
+import type { KmsTrust } from "../boot/kms-client.ts";
 import { READY_MARKER } from "../boot/setup.ts";
 import { parseSysConfig, type SysConfig } from "../boot/sys-config.ts";
 import type { IssueCertificate } from "../certificate-issuer.ts";
@@ -28,7 +28,7 @@ export interface GuestContext {
 export interface KeyedGuestContext extends GuestContext {
   readonly keys: AppKeys;
   readonly tee: Tee;
-  readonly trust: Pick<KmsPorts, "makeTlsFetch" | "verifyKmsEvidence">;
+  readonly trust: KmsTrust;
   readonly issueCertificate: IssueCertificate;
 }
 

@@ -1,7 +1,7 @@
 import { appInfoOf } from "#core/attestation/app-info.ts";
 import { encodeAppInfo } from "#core/ra-tls/app-info.ts";
 import type { AppKeys } from "../boot/app-keys.ts";
-import { kmsFetch, type KmsPorts } from "../boot/kms-client.ts";
+import { kmsFetch, type KmsTrust } from "../boot/kms-client.ts";
 import { createIssuer, type IssueCertificate } from "../certificate-issuer.ts";
 import { attest, attestPublicKey } from "../tee/attest.ts";
 import type { Tee } from "../tee/tee.ts";
@@ -11,7 +11,7 @@ export function issuerOf(
   keys: AppKeys,
   tee: Tee,
   vmConfig: string,
-  trust: Pick<KmsPorts, "makeTlsFetch" | "verifyKmsEvidence">,
+  trust: KmsTrust,
 ): IssueCertificate {
   return createIssuer(keys, {
     attestPublicKey: (spki) => attestPublicKey(tee, spki, vmConfig),

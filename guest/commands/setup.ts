@@ -18,7 +18,6 @@ const WORK_DIR = "/var/volatile/dstack";
 /** `dstack-guest setup [--work-dir DIR] [--device DEV] [--mount-point DIR]`. */
 export async function setupCommand(options: ReadonlyMap<string, string>): Promise<number> {
   const workDir = options.get("work-dir") ?? WORK_DIR;
-  const parameters = await readKernelParameters();
   try {
     await setup({
       workDir,
@@ -31,15 +30,14 @@ export async function setupCommand(options: ReadonlyMap<string, string>): Promis
       sleep,
       now: () => new Date(),
       random: (length) => crypto.getRandomValues(new Uint8Array(length)),
-      kernelParameters: () => Promise.resolve(parameters),
+      kernelParameters: readKernelParameters,
       takeHostFiles: (targetDir) => takeHostFiles(run, targetDir),
       createNotifier: (config) => createHostNotifier(config, { fetch: makeWebFetch(), log }),
       openTee,
       findDataDevice,
       dataDisk: { openDisk, isMountPoint },
-      tls: (config) => kmsTrust(parameters, config),
-      createIssuer: (keys, tee, config) =>
-        issuerOf(keys, tee, config.vmConfig, kmsTrust(parameters, config)),
+      kmsTrust,
+      createIssuer: (keys, tee, config, trust) => issuerOf(keys, tee, config.vmConfig, trust),
       console: printOnConsole,
     });
   } catch {
