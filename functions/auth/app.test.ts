@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { noMetrics } from "#core/http/metrics.ts";
 import { createAuthApp } from "./app.ts";
 import type { AuthDecisionEvent } from "./ports.ts";
 
@@ -35,6 +36,8 @@ function setup(allowlist: unknown = ALLOWLIST) {
     },
     logDecision: (event) => decisions.push(event),
     logError: (error) => errors.push(error),
+    metrics: noMetrics,
+    version: { version: "0.1.0", rev: "unknown" },
   });
   const ask = async (role: string, boot: unknown) => {
     const response = await app.request(`/bootAuth/${role}`, {
@@ -160,4 +163,22 @@ test("info has what a KMS needs for GetMeta", async () => {
     appImplementation: `0x${byte("00", 20)}`,
     appAuthImplementation: `0x${byte("00", 20)}`,
   });
+});
+
+test("readiness is that of the allowlist; the document names both questions", async () => {
+  const { app, file } = setup();
+  assert.equal((await app.request("/readyz")).status, 200);
+  file.text = "{";
+  assert.equal((await app.request("/readyz")).status, 503);
+  assert.equal((await app.request("/healthz")).status, 200);
+  const document = await (await app.request("/openapi.json")).json() as { paths: object };
+  assert.deepEqual(Object.keys(document.paths).sort(), [
+    "/",
+    "/bootAuth/app",
+    "/bootAuth/kms",
+    "/healthz",
+    "/metrics",
+    "/readyz",
+    "/version",
+  ]);
 });

@@ -1,6 +1,8 @@
 import { createRoute, OpenAPIHono, z } from "@hono/zod-openapi";
 import { bodyLimit } from "hono/body-limit";
 import { AppError } from "#core/errors/app-error.ts";
+import { appVersionHeader, OPERATIONS_PATHS, operationsRoutes } from "#core/http/operations.ts";
+import { problemNotFound } from "#core/http/problem.ts";
 import { type Allowlist, parseAllowlist } from "./allowlist.ts";
 import { type BootDecision, bootInfoSchema, decisionSchema } from "./boot-info.ts";
 import { type BootRole, denialReason } from "./policy.ts";
@@ -71,6 +73,16 @@ export function createAuthApp(ports: AuthPorts): OpenAPIHono {
     ports.logError(error);
     return c.json({ isAllowed: false, reason: UNAVAILABLE, gatewayAppId: "" }, 500);
   });
+  const { version, metrics } = ports;
+  const decisions = metrics.counter({
+    name: "dstack_auth_decisions_total",
+    help: "Boots decided",
+    labels: ["role", "allowed"],
+  });
+  app.notFound(problemNotFound);
+  app.use(appVersionHeader(version));
+  app.route("/", operationsRoutes({ version, metrics, ready: () => readiness(ports) }));
+  app.get("/openapi.json", (c) => c.json(authOpenApi(app, version.version)));
   app.use(
     "/bootAuth/*",
     bodyLimit({ maxSize: MAX_BODY_BYTES, onError: (c) => c.json(invalidRequest(), 413) }),
@@ -100,11 +112,25 @@ export function createAuthApp(ports: AuthPorts): OpenAPIHono {
         gatewayAppId: allowlist?.gatewayAppId ?? "",
         reason: reason ?? "",
       };
+      decisions.add(1, { role, allowed: String(decision.isAllowed) });
       ports.logDecision({ role, boot, decision });
       return c.json(decision, 200);
     });
   }
   return app;
+}
+
+/** The document of `/openapi.json`. */
+export function authOpenApi(app: OpenAPIHono, version: string): object {
+  const document = app.getOpenAPI31Document({
+    openapi: "3.1.0",
+    info: { title: "dstack auth", version },
+  });
+  return { ...document, paths: { ...OPERATIONS_PATHS, ...document.paths } };
+}
+
+async function readiness(ports: AuthPorts): Promise<Record<string, boolean>> {
+  return { allowlist: await readAllowlist(ports) !== undefined };
 }
 
 /** Whether decisions can be made: throws what is wrong with the allowlist. */

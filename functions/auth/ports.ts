@@ -1,3 +1,5 @@
+import type { Metrics } from "#core/http/metrics.ts";
+import type { AppVersion } from "#core/http/operations.ts";
 import type { BootDecision, BootInfo } from "./boot-info.ts";
 import type { BootRole } from "./policy.ts";
 
@@ -13,4 +15,6 @@ export interface AuthPorts {
   readonly readAllowlist: () => Promise<string>;
   readonly logDecision: (event: AuthDecisionEvent) => void;
   readonly logError: (error: unknown) => void;
+  readonly metrics: Metrics;
+  readonly version: AppVersion;
 }

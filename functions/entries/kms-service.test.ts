@@ -104,6 +104,8 @@ before(async () => {
     readAllowlist: () => readFile(allowlistPath(), "utf8"),
     logDecision: () => {},
     logError: () => {},
+    metrics: noMetrics,
+    version: { version: "0.1.0", rev: "unknown" },
   });
   auth = await serveHttp(authApp.fetch, { host: "127.0.0.1", port: 0 });
   await allow(cvm.composeHash);
