@@ -32,7 +32,10 @@ test("writeFileAtomic() leaves nothing behind when it fails", async () => {
   await assert.rejects(writeFileAtomic(at("none/file"), "x"), (error) => isErrno(error, "ENOENT"));
   await assert.rejects(writeFileAtomic(folder, "x"));
   const around = await readdir(join(folder, ".."));
-  assert.deepEqual(around.filter((name) => folder.endsWith(name) || name.endsWith(".tmp")).length, 1);
+  assert.deepEqual(
+    around.filter((name) => folder.endsWith(name) || name.endsWith(".tmp")).length,
+    1,
+  );
 });
 
 test("readFileBounded() reads up to its limit", async () => {

@@ -1,8 +1,10 @@
 import { Buffer } from "node:buffer";
 import { type ChildProcess, spawn } from "node:child_process";
 import { closeSync, openSync } from "node:fs";
+import process from "node:process";
 import { createInterface } from "node:readline";
 import { AppError } from "#core/errors/app-error.ts";
+import { isErrno } from "./files.ts";
 
 export interface RunOptions {
   /** Written to stdin; the place for secrets. */
@@ -142,13 +144,18 @@ export async function startProcess(
       reject(new AppError("process/failed", `Cannot run ${program}`, { cause }));
     });
   });
-  child.on("error", () => {}); // a signal that no longer reaches it
   for (const stream of [child.stdout, child.stderr]) {
     if (stream && options.onLine) createInterface(stream).on("line", options.onLine);
   }
   if (options.detached) child.unref();
+  // Not child.kill(): on Deno it sends one signal and no second.
   const kill = (signal: NodeJS.Signals) => {
-    child.kill(signal);
+    if (child.exitCode !== null || child.signalCode !== null) return;
+    try {
+      process.kill(child.pid!, signal);
+    } catch (error) {
+      if (!isErrno(error, "ESRCH")) throw error;
+    }
   };
   return {
     pid: child.pid!,
