@@ -1,0 +1,87 @@
+import { type ChildProcessWithoutNullStreams, spawn } from "node:child_process";
+import { existsSync } from "node:fs";
+import { createInterface } from "node:readline";
+
+/** Where fw_cfg is on x86, and its file directory (QEMU docs/specs/fw_cfg.rst). */
+const DMA_PORT = { high: 0x514, low: 0x518 } as const;
+const FILE_DIRECTORY = 0x19;
+const CONTROL = { read: 0x2, select: 0x8 } as const;
+/** Guest memory the transfers use; the machine never runs, so nobody else does. */
+const REQUEST_ADDRESS = 0x1000;
+const BUFFER_ADDRESS = 0x10_0000;
+
+/** $DSTACK_QEMU, else what scripts/host-tools unpacked; undefined when there is none. */
+export function qemuPath(): string | undefined {
+  const unpacked = new URL("../../.cache/host-tools/bin/qemu-system-x86_64", import.meta.url);
+  return [process.env["DSTACK_QEMU"], unpacked.pathname]
+    .find((path) => path !== undefined && existsSync(path));
+}
+
+/**
+ * A QEMU machine that is built but never started, spoken to over qtest (QEMU docs/devel/testing/qtest.rst).
+ * What its fw_cfg holds is what firmware would read.
+ */
+export class FrozenMachine {
+  readonly #qemu: ChildProcessWithoutNullStreams;
+  readonly #answers: AsyncIterator<string>;
+  readonly #errors: string[] = [];
+
+  constructor(qemu: string, machineArguments: readonly string[]) {
+    const frozen = ["-accel", "tcg", "-S", "-qtest", "stdio", "-qtest-log", "none"];
+    const silent = ["-nodefaults", "-display", "none", "-monitor", "none", "-serial", "none"];
+    this.#qemu = spawn(qemu, [...frozen, ...silent, ...machineArguments]);
+    this.#answers = createInterface({ input: this.#qemu.stdout })[Symbol.asyncIterator]();
+    this.#qemu.stderr.on("data", (chunk) => this.#errors.push(String(chunk)));
+  }
+
+  /** Sets a register in PCI configuration space, as firmware does before it asks for tables. */
+  async writePciConfig(slot: number, register: number, value: number): Promise<void> {
+    const address = 0x8000_0000 + slot * 0x800 + register;
+    await this.#command(`outl 0xcf8 0x${address.toString(16)}`);
+    await this.#command(`outl 0xcfc 0x${value.toString(16)}`);
+  }
+
+  /** The file's bytes, or undefined when fw_cfg has no such file. */
+  async readFile(name: string): Promise<Uint8Array | undefined> {
+    const countBytes = await this.#read(FILE_DIRECTORY, 4);
+    const count = new DataView(countBytes.buffer).getUint32(0);
+    const directory = await this.#read(FILE_DIRECTORY, 4 + 64 * count);
+    const view = new DataView(directory.buffer);
+    for (let at = 4; at < directory.length; at += 64) {
+      const entryName = new TextDecoder().decode(directory.subarray(at + 8, at + 64));
+      if (entryName.replace(/\0.*$/s, "") !== name) continue;
+      return await this.#read(view.getUint16(at + 4), view.getUint32(at));
+    }
+    return undefined;
+  }
+
+  async stop(): Promise<void> {
+    const exited = new Promise((resolve) => this.#qemu.once("exit", resolve));
+    this.#qemu.kill();
+    await exited;
+  }
+
+  async #read(key: number, length: number): Promise<Uint8Array> {
+    const request = new DataView(new ArrayBuffer(16));
+    request.setUint32(0, key * 0x1_0000 + CONTROL.select + CONTROL.read);
+    request.setUint32(4, length);
+    request.setBigUint64(8, BigInt(BUFFER_ADDRESS));
+    const bytes = Buffer.from(request.buffer).toString("hex");
+    await this.#command(`write 0x${REQUEST_ADDRESS.toString(16)} 16 0x${bytes}`);
+    await this.#command(`outl ${DMA_PORT.high} 0`);
+    const swapped = Buffer.alloc(4);
+    swapped.writeUInt32BE(REQUEST_ADDRESS);
+    await this.#command(`outl ${DMA_PORT.low} ${swapped.readUInt32LE()}`);
+    const answer = await this.#command(`b64read 0x${BUFFER_ADDRESS.toString(16)} ${length}`);
+    return new Uint8Array(Buffer.from(answer, "base64"));
+  }
+
+  async #command(line: string): Promise<string> {
+    this.#qemu.stdin.write(line + "\n");
+    const { value, done } = await this.#answers.next();
+    if (done) throw new Error(`QEMU ended: ${this.#errors.join("").trim()}`);
+    const [status, ...rest] = String(value).split(" ");
+    if (status !== "OK") throw new Error(`qtest refused "${line}": ${value}`);
+    return rest.join(" ");
+  }
+}
