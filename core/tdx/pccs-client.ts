@@ -11,7 +11,7 @@ import { readResponse } from "../http/response-body.ts";
 import { EXTENSION, parseX509Certificate } from "../x509/x509-certificate.ts";
 import type { QuoteCollateral } from "./collateral.ts";
 import { pckCaOf, pckPlatformOf } from "./pck-certificate.ts";
-import { CERTIFICATION, type Quote } from "./quote.ts";
+import { CERTIFICATION, parseQuote, type Quote } from "./quote.ts";
 import { pckChainOf } from "./pck-chain.ts";
 import { rawMember } from "./raw-member.ts";
 
@@ -30,13 +30,15 @@ export interface PccsOptions {
 }
 
 /**
- * Fetches from a PCCS (or from Intel) what verifies `quote`. Nothing is trusted here: `verifyDcap`
- * does that. Throws `upstream/unavailable`, `upstream/invalid`, or `input/…` for an unusable quote.
+ * Fetches from a PCCS (or from Intel) what verifies a quote, parsed or as bytes. Nothing is trusted
+ * here: `verifyDcap` does that. Throws `upstream/unavailable`, `upstream/invalid`, or `input/…` for an
+ * unusable quote.
  */
 export async function fetchCollateral(
-  quote: Quote,
+  quoteOrBytes: Quote | Uint8Array,
   options: PccsOptions,
 ): Promise<QuoteCollateral> {
+  const quote = quoteOrBytes instanceof Uint8Array ? parseQuote(quoteOrBytes) : quoteOrBytes;
   const pccs = new Pccs(options);
   const pckCertificateChain = await fetchedPckChain(pccs, quote);
   const chain = pckCertificateChain ?? pckChainOf(quote);
@@ -53,8 +55,8 @@ export async function fetchCollateral(
     pccs.get(`/${tee}/certification/v4/tcb?fmspc=${fmspc}`),
     pccs.get(`/${tee}/certification/v4/qe/identity?update=standard`),
   ]);
-  const tcbInfo = signedMember(tcb, "tcbInfo");
-  const qeIdentity = signedMember(qe, "enclaveIdentity");
+  const tcbInfo = answered(() => signedMember(tcb, "tcbInfo"));
+  const qeIdentity = answered(() => signedMember(qe, "enclaveIdentity"));
   const qeIdentityIssuerChain = qe.chain("sgx-enclave-identity-issuer-chain");
   return {
     pckCrlIssuerChain: crl.chain("sgx-pck-crl-issuer-chain"),
@@ -95,7 +97,7 @@ async function fetchedPckChain(pccs: Pccs, quote: Quote): Promise<string | undef
   if (answer.header("sgx-tcbm").toUpperCase() !== tcbm) {
     throw new AppError("upstream/invalid", "The PCCS sent a PCK certificate of another TCB level");
   }
-  const leaf = fromUtf8(answer.body, "PCK certificate");
+  const leaf = answered(() => fromUtf8(answer.body, "PCK certificate"));
   return `${leaf.trimEnd()}\n${answer.chain("sgx-pck-certificate-issuer-chain")}`;
 }
 
@@ -103,10 +105,14 @@ async function fetchedPckChain(pccs: Pccs, quote: Quote): Promise<string | undef
 async function fetchRootCrl(pccs: Pccs, chain: string): Promise<Uint8Array> {
   if (!pccs.isIntel) {
     const answer = await pccs.find("/sgx/certification/v4/rootcacrl");
-    if (answer) return fromHex(fromUtf8(answer.body, "root CA CRL").trim(), "root CA CRL");
+    if (answer) {
+      return answered(() => fromHex(fromUtf8(answer.body, "root CA CRL").trim(), "root CA CRL"));
+    }
   }
-  const root = decodePem("CERTIFICATE", chain).at(-1);
-  const url = root && distributionPointOf(root);
+  const url = answered(() => {
+    const root = decodePem("CERTIFICATE", chain).at(-1);
+    return root && distributionPointOf(root);
+  });
   if (url === undefined) {
     throw new AppError("upstream/invalid", "The PCCS has no root CRL and names none");
   }
@@ -132,6 +138,18 @@ function distributionPointOf(certificateDer: Uint8Array): string | undefined {
     }
   }
   return undefined;
+}
+
+/** Parses what the PCCS sent: malformed input is the PCCS's fault, not our caller's. */
+function answered<T>(parse: () => T): T {
+  try {
+    return parse();
+  } catch (cause) {
+    if (cause instanceof AppError && cause.code.startsWith("input/")) {
+      throw new AppError("upstream/invalid", "The PCCS answered with malformed data", { cause });
+    }
+    throw cause;
+  }
 }
 
 function signedMember(answer: PccsAnswer, name: string): { text: string; signature: Uint8Array } {

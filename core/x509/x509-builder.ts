@@ -28,8 +28,8 @@ export interface X509Spec {
   readonly notAfter: number;
   /** Makes it a CA that allows so many CAs below. */
   readonly caPathLength?: number;
-  /** Further extensions, not critical: OID and DER value. */
-  readonly extensions?: readonly (readonly [string, Uint8Array])[];
+  /** Further extensions: OID, DER value, and whether it is critical. */
+  readonly extensions?: readonly (readonly [oid: string, value: Uint8Array, critical?: boolean])[];
 }
 
 /** DER Name of an organization and a common name. */
@@ -56,7 +56,7 @@ export function buildX509Certificate(spec: X509Spec): Uint8Array {
     extension(EXTENSION.subjectKeyIdentifier, keyId),
     extension(EXTENSION.keyUsage, der(DER.bitString, usage), true),
     extension(EXTENSION.basicConstraints, der(DER.sequence, ...constraints), true),
-    ...(spec.extensions ?? []).map(([oid, value]) => extension(oid, value)),
+    ...(spec.extensions ?? []).map(([oid, value, critical]) => extension(oid, value, critical)),
   ];
   const tbs = der(
     DER.sequence,
