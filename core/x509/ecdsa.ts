@@ -1,5 +1,5 @@
 import { DER, DerReader } from "../encoding/der.ts";
-import { concatBytes } from "../bytes/bytes.ts";
+import { concatBytes, toHex } from "../bytes/bytes.ts";
 import { AppError } from "../errors/app-error.ts";
 
 export type EcdsaCurve = "P-256" | "P-384";
@@ -24,34 +24,42 @@ export async function verifyEcdsa(
   signature: Uint8Array,
 ): Promise<boolean> {
   const { curve, point } = key;
-  if (signature.length !== 2 * COORDINATE_BYTES[curve]) return false;
-  if (point.length !== 1 + 2 * COORDINATE_BYTES[curve] || point[0] !== 4) return false;
-  const imported = await importKey(curve, point);
-  if (imported === undefined) return false;
-  const hash = curve === "P-256" ? "SHA-256" : "SHA-384";
+  if (signature.length !== 2 * COORDINATE_BYTES[curve] || !isOnCurve(key)) return false;
+  const imported = await crypto.subtle.importKey(
+    "raw",
+    point as Uint8Array<ArrayBuffer>,
+    { name: "ECDSA", namedCurve: curve },
+    false,
+    ["verify"],
+  );
   return await crypto.subtle.verify(
-    { name: "ECDSA", hash },
+    { name: "ECDSA", hash: curve === "P-256" ? "SHA-256" : "SHA-384" },
     imported,
     signature as Uint8Array<ArrayBuffer>,
     message as Uint8Array<ArrayBuffer>,
   );
 }
 
-/** Runtimes name the failure differently (DataError, OperationError); all mean the point is bad. */
-async function importKey(curve: EcdsaCurve, point: Uint8Array): Promise<CryptoKey | undefined> {
-  const algorithm = { name: "ECDSA", namedCurve: curve };
-  try {
-    return await crypto.subtle.importKey(
-      "raw",
-      point as Uint8Array<ArrayBuffer>,
-      algorithm,
-      false,
-      ["verify"],
-    );
-  } catch (error) {
-    if (error instanceof DOMException) return undefined;
-    throw error;
-  }
+/** Field prime and coefficient b of y^2 = x^3 - 3x + b (SEC 2 v2, 2.4.2 and 2.5.1). */
+const CURVES: Readonly<Record<EcdsaCurve, { readonly p: bigint; readonly b: bigint }>> = {
+  "P-256": {
+    p: 0xffffffff00000001000000000000000000000000ffffffffffffffffffffffffn,
+    b: 0x5ac635d8aa3a93e7b3ebbd55769886bc651d06b0cc53b0f63bce3c3e27d2604bn,
+  },
+  "P-384": {
+    p: 0xfffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffeffffffff0000000000000000ffffffffn,
+    b: 0xb3312fa7e23ee7e4988e056be3f82d19181d9c6efe8141120314088f5013875ac656398d8a2ed19d2a85c8edd3ec2aefn,
+  },
+};
+
+/** Runtimes refuse a bad point at different moments and with different errors: check it before. */
+function isOnCurve({ curve, point }: EcdsaPublicKey): boolean {
+  const length = COORDINATE_BYTES[curve];
+  if (point.length !== 1 + 2 * length || point[0] !== 4) return false;
+  const { p, b } = CURVES[curve];
+  const x = BigInt(`0x${toHex(point.subarray(1, 1 + length))}`);
+  const y = BigInt(`0x${toHex(point.subarray(1 + length))}`);
+  return x < p && y < p && (y * y - (x * x * x - 3n * x + b)) % p === 0n;
 }
 
 /** The uncompressed point of raw coordinates `x || y`. */
