@@ -165,6 +165,16 @@ export async function readBootstrapInfo(files: KeyFiles): Promise<BootstrapInfo 
   }
 }
 
+/** The root alone, for who signs with it and serves nothing. */
+export async function loadRootCa(
+  files: KeyFiles,
+  now: Date,
+): Promise<{ caKey: Uint8Array; rootCa: Certificate; rootCaPem: string }> {
+  const caKey = await readKey(files, FILE.rootCaKey);
+  const rootCa = await renewed(files, FILE.rootCaCert, caKey, now, buildRootCa);
+  return { caKey, rootCa, rootCaPem: certificatePem(rootCa.der) };
+}
+
 /**
  * Loads the keys, renews CA certificates that expire within a year or are missing, and always makes a
  * new server certificate for `domain` (default: the stored one). `attest` gives the versioned attestation of a server key's SPKI.
@@ -177,8 +187,8 @@ export async function loadIdentity(
     readonly attest?: ((spki: Uint8Array) => Promise<Uint8Array>) | undefined;
   } = {},
 ): Promise<KmsIdentity> {
-  const keys: KmsKeySet = {
-    caKey: await readKey(files, FILE.rootCaKey),
+  const root = await loadRootCa(files, now);
+  const keys = {
     tempCaKey: await readKey(files, FILE.tempCaKey),
     rpcKey: await readKey(files, FILE.rpcKey),
     k256Key: await readRequired(files, FILE.k256Key),
@@ -187,16 +197,14 @@ export async function loadIdentity(
     throw new AppError("config/invalid", `${FILE.k256Key} is not a secp256k1 key of 32 bytes`);
   }
   const domain = parseDomain(options.domain ?? (await readText(files, FILE.domain)).trim());
-  const rootCa = await renewed(files, FILE.rootCaCert, keys.caKey, now, buildRootCa);
   const tempCa = await renewed(files, FILE.tempCaCert, keys.tempCaKey, now, buildTempCa);
   const attestation = await options.attest?.(p256Spki(keys.rpcKey));
-  const rpcCert = buildRpcCertificate(keys.rpcKey, domain, keys.caKey, now, attestation);
+  const rpcCert = buildRpcCertificate(keys.rpcKey, domain, root.caKey, now, attestation);
   await writeCertificate(files, FILE.rpcCert, rpcCert);
   return {
+    ...root,
     ...keys,
     domain,
-    rootCa,
-    rootCaPem: certificatePem(rootCa.der),
     tempCaPem: certificatePem(tempCa.der),
     rpcCertPem: certificatePem(rpcCert),
   };

@@ -1,0 +1,6 @@
+#!/usr/bin/env node
+import process from "node:process";
+import { authMain } from "./auth-main.ts";
+import { runProgram } from "./process.ts";
+
+await runProgram(() => authMain(process.argv.slice(2)));

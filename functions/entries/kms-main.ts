@@ -1,0 +1,96 @@
+import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
+import process from "node:process";
+import { parseArgs } from "node:util";
+import { writeFileAtomic } from "#adapters/files.ts";
+import { fromHex } from "#core/bytes/bytes.ts";
+import { AppError } from "#core/errors/app-error.ts";
+import { noMetrics } from "#core/http/metrics.ts";
+import { decisionToJson } from "#functions/kms/admin-app.ts";
+import { type KmsConfig, kmsConfigSchema } from "#functions/kms/config.ts";
+import { issueCertByHand, ISSUED_BY_HAND } from "#functions/kms/issue-cert.ts";
+import { hasKeys, loadRootCa } from "#functions/kms/key-store.ts";
+import { type KmsServiceOptions, openKms, startKms } from "./kms-service.ts";
+import { closeOnSignal, errorFacts, logLine, readConfig } from "./process.ts";
+import { VERSION } from "./version.ts";
+
+/**
+ * The key management service: `--config kms.toml`, `--check-config`, and
+ * `issue-cert --app-id HEX --subject NAME [--alt-name NAME]... --out DIR`.
+ */
+export async function kmsMain(argv: readonly string[]): Promise<void> {
+  const { values, positionals } = parseArgs({
+    args: [...argv],
+    allowPositionals: true,
+    options: {
+      config: { type: "string", short: "c" },
+      "check-config": { type: "boolean", default: false },
+      "app-id": { type: "string" },
+      subject: { type: "string" },
+      "alt-name": { type: "string", multiple: true, default: [] },
+      out: { type: "string" },
+    },
+  });
+  const [command, ...more] = positionals;
+  if (more.length > 0 || command !== undefined && command !== "issue-cert") {
+    throw new AppError("config/invalid", `Unknown command: ${positionals.join(" ")}`);
+  }
+  const config = await readConfig(values.config, kmsConfigSchema);
+  if (values["check-config"]) return;
+  if (command === "issue-cert") {
+    const { "app-id": appId, subject, "alt-name": altNames, out } = values;
+    if (appId === undefined || subject === undefined || out === undefined) {
+      throw new AppError("config/invalid", "issue-cert needs --app-id, --subject and --out");
+    }
+    return await issueCert(config, fromHex(appId, "--app-id", 20), subject, altNames, out);
+  }
+  const service = await startKms(config, serviceOptions(logLine));
+  closeOnSignal(() => service.close());
+}
+
+/** Writes rpc.key, rpc.crt (leaf and app CA) and ca.crt (the root) into `out`. */
+async function issueCert(
+  config: KmsConfig,
+  appId: Uint8Array,
+  subject: string,
+  altNames: readonly string[],
+  out: string,
+): Promise<void> {
+  const log = (level: string, message: string, facts: object = {}) => {
+    if (level !== "info") process.stderr.write(`${message}: ${JSON.stringify(facts)}\n`);
+  };
+  const { files, ports, close } = await openKms(config, serviceOptions(log));
+  try {
+    if (!await hasKeys(files)) {
+      throw new AppError("kms/not-ready", "This KMS has no keys yet: start it first");
+    }
+    const root = await loadRootCa(files, ports.now());
+    const issued = await issueCertByHand(ports, root, { appId, subject, altNames });
+    await mkdir(out, { recursive: true, mode: 0o700 });
+    await writeFileAtomic(join(out, "rpc.key"), issued.keyPem, 0o600);
+    await writeFileAtomic(join(out, "rpc.crt"), issued.certPem, 0o644);
+    await writeFileAtomic(join(out, "ca.crt"), issued.rootCaPem, 0o644);
+    process.stderr.write(`Certificate for ${subject}: ${ISSUED_BY_HAND}\n`);
+  } finally {
+    close();
+  }
+}
+
+function serviceOptions(
+  log: (level: "info" | "warning" | "error", message: string, facts?: object) => void,
+): KmsServiceOptions {
+  const agent = process.env["DSTACK_AGENT_ADDRESS"]?.replace(/^unix:/, "");
+  return {
+    version: VERSION,
+    metrics: noMetrics,
+    log: {
+      decision: (row) => log("info", "decision", decisionToJson(row)),
+      error: (what, error) => log("error", what, errorFacts(error)),
+      info: (message, facts) => log("info", message, facts),
+    },
+    agentSockets: agent === undefined
+      ? ["/var/run/dstack/dstack.sock", "/var/run/dstack.sock"]
+      : [agent],
+    adminToken: process.env["DSTACK_KMS_ADMIN_TOKEN"] || process.env["ADMIN_API_TOKEN"],
+  };
+}
