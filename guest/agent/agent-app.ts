@@ -3,6 +3,7 @@ import { DstackGuest, Tappd, Worker } from "#core/rpc/gen/agent_pb.ts";
 import { prpcRoutes } from "#core/rpc/server.ts";
 import { appVersionHeader } from "#core/http/operations.ts";
 import type { Agent } from "./agent.ts";
+import { attestationRoute } from "./attestation-route.ts";
 import { type ContainerPorts, containerRoutes } from "./container-routes.ts";
 import { dstackGuestHandlers } from "./dstack-guest-service.ts";
 import { tappdHandlers } from "./tappd-service.ts";
@@ -48,6 +49,7 @@ export function externalApp(agent: Agent, containers: ContainerPorts): Hono {
     "/prpc",
     prpcRoutes(Worker, workerHandlers(agent), { trim: "Worker.", context, asciiOnly: true }),
   );
+  app.route("/", attestationRoute(agent));
   app.route("/", containerRoutes(agent, containers));
   return answeringInJson(app);
 }
