@@ -1,0 +1,289 @@
+import type { Command } from "commander";
+import { type AppraisalInput, appraise } from "#core/attestation/appraise.ts";
+import { policyWith, QUOTE_POLICY } from "#core/attestation/policy.ts";
+import type { Reference } from "#core/attestation/reference.ts";
+import {
+  INTEL_TRUST_ANCHOR,
+  parseTrustAnchor,
+  type TrustAnchor,
+} from "#core/attestation/trust-anchor.ts";
+import { encodeVerdict, type Verdict } from "#core/attestation/verdict.ts";
+import { decodeAttestation } from "#core/attestation/versioned-attestation.ts";
+import { fromHex, fromUtf8, toHex } from "#core/bytes/bytes.ts";
+import { composeHash } from "#core/compose/identity.ts";
+import { decodeOnePem } from "#core/encoding/pem.ts";
+import { AppError } from "#core/errors/app-error.ts";
+import { parseCertificate } from "#core/ra-tls/certificate.ts";
+import { parseCollateralJson } from "#core/tdx/collateral.ts";
+import { fetchCollateral, INTEL_PCS_URL } from "#core/tdx/pccs-client.ts";
+import { parseQuote, type Quote } from "#core/tdx/quote.ts";
+import { TCB_STATUSES, type TcbStatus } from "#core/tdx/tcb-status.ts";
+import { agentUrlOf, challengeApp, idInUrl } from "../app-evidence.ts";
+import { type CliPorts, dataOf, dstackdClient, type GlobalOptions } from "../context.ts";
+
+/** Exit status of a refusal, so that scripts can tell it from a failure to verify at all. */
+export const EXIT_REFUSED = 3;
+/** Evidence or collateral that could not be read. */
+export const EXIT_UNREADABLE = 2;
+
+interface TrustOptions extends GlobalOptions {
+  readonly time?: string;
+  readonly collateral?: string;
+  readonly pccs: string;
+  readonly root?: string;
+  readonly simulated?: boolean;
+  readonly allowTcb?: string;
+  readonly allowAdvisory?: string;
+}
+
+interface AppOptions extends TrustOptions {
+  readonly ca?: string;
+  readonly kmsCa?: string;
+  readonly compose?: string;
+  readonly composeHash?: string;
+  readonly image?: string;
+  readonly imageHash?: string;
+}
+
+export function addVerify(program: Command, ports: CliPorts): void {
+  const verify = program.command("verify")
+    .description("Decide whether to trust evidence; exits 3 when it is refused");
+
+  withTrustOptions(verify.command("app"))
+    .description("Challenge a running app and verify all of it")
+    .argument(
+      "<url-or-app-id>",
+      "the app's URL, or its app or instance id on this dstackd's gateway",
+    )
+    .option("--ca <file>", "PEM CA of the gateway's certificate; the system's, unless given")
+    .option("--kms-ca <file>", "PEM root certificate of the KMS the app must have its keys from")
+    .option("--compose <file>", "app-compose.json the app must run")
+    .option("--compose-hash <hex>", "its SHA-256, instead of the file")
+    .option("--image <dir>", "guest image that must have booted")
+    .option("--image-hash <hex>", "its digest, instead of the folder")
+    .addHelpText(
+      "after",
+      "\nExample:\n  $ dstack verify app https://4f2a….example.org --compose app-compose.json",
+    )
+    .action(async (target: string, _own: unknown, command: Command) => {
+      const options = command.optsWithGlobals<AppOptions>();
+      finish(await verifyApp(target, options, ports), options, ports);
+    });
+
+  withTrustOptions(verify.command("attestation"))
+    .description("Verify a saved attestation (V0 or V1 container, raw or hex)")
+    .argument("<file>", "the attestation")
+    .addHelpText(
+      "after",
+      "\nExample:\n  $ dstack verify attestation app.bin --time 2026-03-01T00:00:00Z",
+    )
+    .action(async (file: string, _own: unknown, command: Command) => {
+      const options = command.optsWithGlobals<TrustOptions>();
+      const attestation = await readable(async () =>
+        decodeAttestation(rawOrHex(await ports.readFile(file)))
+      );
+      const { platform } = attestation;
+      const quote = platform.kind === "tdx" ? parseQuote(platform.quote) : undefined;
+      const input = await trustInput(options, quote, ports);
+      finish(await appraise({ ...input, attestation }), options, ports);
+    });
+
+  withTrustOptions(verify.command("quote"))
+    .description("Verify a TDX or SGX quote by itself")
+    .requiredOption("--quote <file>", "the quote, raw bytes or hex")
+    .addHelpText(
+      "after",
+      "\nExample:\n  $ dstack verify quote --quote q.bin --collateral c.json --time 2025-07-01T00:00:00Z",
+    )
+    .action(async (_own: unknown, command: Command) => {
+      const options = command.optsWithGlobals<TrustOptions & { quote: string }>();
+      const bytes = await readable(async () => rawOrHex(await ports.readFile(options.quote)));
+      const quote = await readable(() => Promise.resolve(parseQuote(bytes)));
+      const input = await trustInput(options, quote, ports);
+      const policy = { ...input.policy!, required: QUOTE_POLICY.required };
+      finish(await appraise({ ...input, policy, attestation: { quote: bytes } }), options, ports);
+    });
+}
+
+function withTrustOptions(command: Command): Command {
+  return command
+    .option("--time <rfc3339>", "the time the verdict is for; now, unless given")
+    .option("--collateral <file>", "collateral as JSON, instead of fetching it")
+    .option("--pccs <url>", "where collateral is fetched from", INTEL_PCS_URL)
+    .option("--root <pem>", "trust this root instead of Intel's")
+    .option("--simulated", "the root given may be that of a simulated TEE")
+    .option("--allow-tcb <statuses>", "TCB statuses that pass, comma separated", "UpToDate")
+    .option("--allow-advisory <ids>", "advisories that may be open, comma separated, or 'any'");
+}
+
+async function verifyApp(target: string, options: AppOptions, ports: CliPorts): Promise<Verdict> {
+  const url = await appUrl(target, options, ports);
+  const caPem = options.ca === undefined ? undefined : await readText(options.ca, ports);
+  const nonce = ports.randomBytes(32);
+  const answer = await challengeApp(agentUrlOf(url), nonce, ports.tlsFetch(caPem));
+  const attestation = await readable(() => Promise.resolve(decodeAttestation(answer.attestation)));
+  const { platform } = attestation;
+  if (platform.kind !== "tdx") {
+    throw new AppError("input/unsupported", `The app's evidence is of kind ${platform.kind}`);
+  }
+  const input = await trustInput(options, parseQuote(platform.quote), ports);
+  const reference = await referenceOf(options, ports);
+  const require = [
+    "report-data" as const,
+    ...(reference.composeHash ? ["compose-hash" as const] : []),
+    ...(reference.keyProvider ? ["key-provider" as const] : []),
+  ];
+  const verdict = await appraise({
+    ...input,
+    attestation,
+    reference,
+    policy: policyWith({ ...input.policy!, require }),
+    expectedReportData: answer.reportData,
+  });
+  const id = idInUrl(url);
+  const { appId = "", instanceId = "" } = verdict.identity ?? {};
+  if (verdict.outcome === "accepted" && id !== appId && id !== instanceId) {
+    throw new AppError(
+      "attestation/refused",
+      `The evidence is genuine, but of app ${appId}, not of ${id}`,
+    );
+  }
+  return verdict;
+}
+
+async function appUrl(target: string, options: AppOptions, ports: CliPorts): Promise<URL> {
+  if (target.includes("://")) return new URL(target);
+  if (!/^(0x)?[0-9a-fA-F]{40}$/.test(target)) {
+    throw new AppError("input/malformed", `'${target}' is neither a URL nor an id of 20 bytes`);
+  }
+  const client = await dstackdClient(options, ports);
+  const { gateway } = dataOf(await client.POST("/prpc/GetMeta", { body: {} }));
+  const id = target.replace(/^0x/, "").toLowerCase();
+  return new URL(`https://${id}.${gateway?.base_domain}:${gateway?.port}`);
+}
+
+async function trustInput(
+  options: TrustOptions,
+  quote: Quote | undefined,
+  ports: CliPorts,
+): Promise<Omit<AppraisalInput, "attestation">> {
+  const now = options.time === undefined ? ports.now() : new Date(options.time);
+  if (Number.isNaN(now.getTime())) {
+    throw new AppError("input/malformed", `--time takes RFC 3339, not '${options.time}'`);
+  }
+  const collateral = options.collateral !== undefined
+    ? await readable(async () => parseCollateralJson(await ports.readFile(options.collateral!)))
+    : quote === undefined
+    ? undefined
+    : await fetchCollateral(quote, {
+      baseUrl: options.pccs,
+      fetch: options.pccs.startsWith("https:") ? ports.tlsFetch(undefined) : ports.fetch,
+    });
+  const allowedTcbStatuses = (options.allowTcb ?? "UpToDate").split(",").map((name): TcbStatus => {
+    const status = TCB_STATUSES.find((known) => known === name.trim());
+    if (status) return status;
+    throw new AppError(
+      "input/malformed",
+      `--allow-tcb: no TCB status '${name}'; there are ${TCB_STATUSES.join(", ")}`,
+    );
+  });
+  const allowedAdvisories = options.allowAdvisory === "any"
+    ? "any" as const
+    : options.allowAdvisory?.split(",").map((id) => id.trim()) ?? [];
+  return {
+    collateral,
+    now,
+    trustAnchors: [await trustAnchor(options, ports)],
+    policy: policyWith({ allowedTcbStatuses, allowedAdvisories }),
+  };
+}
+
+async function trustAnchor(options: TrustOptions, ports: CliPorts): Promise<TrustAnchor> {
+  if (options.root === undefined) return INTEL_TRUST_ANCHOR;
+  const anchor = await parseTrustAnchorFile(options.root, options.simulated === true, ports);
+  if (anchor.simulated && !options.simulated) {
+    throw new AppError(
+      "config/invalid",
+      `${options.root} is the root of a simulated TEE; say --simulated to accept that`,
+    );
+  }
+  return anchor;
+}
+
+async function parseTrustAnchorFile(
+  path: string,
+  simulated: boolean,
+  ports: CliPorts,
+): Promise<TrustAnchor> {
+  const name = simulated ? "simulated-tee" : path.split("/").at(-1)!;
+  return parseTrustAnchor(name, await ports.readFile(path), { simulated });
+}
+
+async function referenceOf(options: AppOptions, ports: CliPorts): Promise<Reference> {
+  const compose = options.compose !== undefined
+    ? composeHash(await ports.readFile(options.compose))
+    : options.composeHash !== undefined
+    ? fromHex(options.composeHash, "--compose-hash", 32)
+    : undefined;
+  const imageHash = options.image !== undefined
+    ? (await readText(`${options.image.replace(/\/+$/, "")}/digest.txt`, ports)).trim()
+    : options.imageHash;
+  const kmsCa = options.kmsCa === undefined
+    ? undefined
+    : parseCertificate(decodeOnePem("CERTIFICATE", await readText(options.kmsCa, ports)));
+  return {
+    ...(compose && { composeHash: compose }),
+    ...(imageHash !== undefined && { osImageHashes: [fromHex(imageHash, "image digest", 32)] }),
+    ...(kmsCa && { keyProvider: { name: "kms", id: toHex(kmsCa.publicKey) } }),
+  };
+}
+
+function finish(verdict: Verdict, options: GlobalOptions, ports: CliPorts): void {
+  ports.print(options.json ? encodeVerdict(verdict) : renderVerdict(verdict));
+  if (verdict.outcome === "refused") ports.setExitCode(EXIT_REFUSED);
+}
+
+const MARKS = { passed: "✓", failed: "✗", "not-applicable": "·", "not-checked": "?" } as const;
+
+function renderVerdict(verdict: Verdict): string {
+  const checks = verdict.checks.map(({ id, result, detail }) =>
+    `  ${MARKS[result]} ${id.padEnd(20)} ${detail}${
+      result === "not-checked" ? " (not checked)" : ""
+    }`
+  );
+  const { identity, reason } = verdict;
+  return [
+    ...checks,
+    "",
+    ...(identity === null ? [] : [
+      `  app id        ${identity.appId}`,
+      `  instance id   ${identity.instanceId}`,
+      `  compose hash  ${identity.composeHash}`,
+      `  OS image      ${identity.osImageHash}`,
+      "",
+    ]),
+    ...(verdict.simulated ? ["SIMULATED TEE: this proves nothing about the hardware."] : []),
+    reason === null ? "ACCEPTED" : `REFUSED (${reason.code}): ${reason.detail}`,
+  ].join("\n");
+}
+
+async function readText(path: string, ports: CliPorts): Promise<string> {
+  return fromUtf8(await ports.readFile(path), path);
+}
+
+/** Raw bytes, or the same as hex text with or without a line end. */
+function rawOrHex(bytes: Uint8Array): Uint8Array {
+  const text = new TextDecoder("latin1").decode(bytes).trim();
+  return text.length > 0 && /^(0x)?[0-9a-fA-F]+$/.test(text) ? fromHex(text) : bytes;
+}
+
+/** Evidence that cannot be read is neither accepted nor refused. */
+export class UnreadableError extends Error {}
+
+async function readable<T>(read: () => Promise<T>): Promise<T> {
+  try {
+    return await read();
+  } catch (cause) {
+    throw new UnreadableError(cause instanceof Error ? cause.message : String(cause), { cause });
+  }
+}

@@ -1,0 +1,92 @@
+import createClient, { type Client } from "openapi-fetch";
+import type { paths } from "#openapi/dstackd.ts";
+import { AppError } from "#core/errors/app-error.ts";
+import type { FetchLike } from "#core/http/fetch-like.ts";
+
+export type DstackdClient = Client<paths>;
+
+/** Options every command takes, before or after its name. */
+export interface GlobalOptions {
+  readonly host?: string;
+  readonly tokenFile?: string;
+  readonly json?: boolean;
+}
+
+/** What commands reach the world through; a test hands in doubles. */
+export interface CliPorts {
+  readonly env: Readonly<Record<string, string | undefined>>;
+  readonly readFile: (path: string) => Promise<Uint8Array>;
+  /** Replaces the file whole or not at all, mode 0600. */
+  readonly writeFile: (path: string, bytes: Uint8Array) => Promise<void>;
+  readonly fetch: FetchLike;
+  /** A FetchLike over TLS that trusts `caPem` alone, or the system's roots without it. */
+  readonly tlsFetch: (caPem: string | undefined) => FetchLike;
+  readonly now: () => Date;
+  readonly randomBytes: (length: number) => Uint8Array;
+  readonly sleep: (ms: number) => Promise<void>;
+  /** Data, on stdout. */
+  readonly print: (text: string) => void;
+  /** A piece of a stream, on stdout as it is. */
+  readonly write: (text: string) => void;
+  /** Progress and prompts, on stderr. */
+  readonly say: (text: string) => void;
+  readonly setExitCode: (code: number) => void;
+}
+
+/** Where dstackd listens unless told otherwise. */
+const DEFAULT_HOST = "http://127.0.0.1:9080";
+
+export async function dstackdClient(
+  options: GlobalOptions,
+  ports: CliPorts,
+): Promise<DstackdClient> {
+  const host = options.host ?? ports.env["DSTACK_HOST"] ?? DEFAULT_HOST;
+  if (!/^https?:\/\//.test(host)) {
+    throw new AppError("input/malformed", `--host takes an http(s) URL, not '${host}'`);
+  }
+  const tokenFile = options.tokenFile ?? ports.env["DSTACK_TOKEN_FILE"];
+  const token = tokenFile === undefined
+    ? ports.env["DSTACK_TOKEN"]
+    : new TextDecoder().decode(await ports.readFile(tokenFile)).trim();
+  return createClient<paths>({
+    baseUrl: host,
+    headers: token === undefined ? {} : { authorization: `Bearer ${token}` },
+    fetch: async (request) => {
+      try {
+        return await fetch(request);
+      } catch (cause) {
+        throw new AppError(
+          "upstream/unavailable",
+          `Cannot reach dstackd at ${host}; is it running, and is --host (or DSTACK_HOST) right?`,
+          { cause },
+        );
+      }
+    },
+  });
+}
+
+interface Answer<T> {
+  readonly data?: T;
+  readonly error?: unknown;
+  readonly response: Response;
+}
+
+/** The data of an answer, or its error as one of ours. */
+export function dataOf<T>(answer: Answer<T>): T {
+  if (answer.response.ok) return answer.data as T;
+  const { error, response } = answer;
+  const text = textOf(error) ?? `dstackd answered HTTP ${response.status}`;
+  if (response.status === 401) {
+    throw new AppError(
+      "auth/unauthenticated",
+      "dstackd wants a token: --token-file FILE, DSTACK_TOKEN_FILE or DSTACK_TOKEN",
+    );
+  }
+  throw new AppError("upstream/refused", text);
+}
+
+function textOf(error: unknown): string | undefined {
+  if (typeof error !== "object" || error === null) return undefined;
+  const { error: rpc, detail } = error as { error?: unknown; detail?: unknown };
+  return [rpc, detail].find((text): text is string => typeof text === "string");
+}

@@ -1,0 +1,21 @@
+import { Command } from "commander";
+import { addCvmCommands } from "./commands/cvm.ts";
+import { addDeploy } from "./commands/deploy.ts";
+import { addVerify } from "./commands/verify.ts";
+import type { CliPorts } from "./context.ts";
+
+/** The `dstack` command. */
+export function createProgram(version: string, ports: CliPorts): Command {
+  const program = new Command("dstack")
+    .description("Run docker-compose files in confidential VMs, and verify them")
+    .version(version)
+    .option("--host <url>", "where dstackd listens (DSTACK_HOST)")
+    .option("--token-file <file>", "file with dstackd's token (DSTACK_TOKEN_FILE, DSTACK_TOKEN)")
+    .option("-j, --json", "data as JSON on stdout, nothing else there")
+    .showHelpAfterError("(--help shows what there is)")
+    .exitOverride();
+  addDeploy(program, ports);
+  addCvmCommands(program, ports);
+  addVerify(program, ports);
+  return program;
+}
