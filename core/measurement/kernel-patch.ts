@@ -29,7 +29,7 @@ export function patchKernel(
   if (protocol >= 0x200) patched[0x210] = 0xb0; // type_of_loader: QEMU
   if (protocol >= 0x201) {
     patched[0x211]! |= 0x80; // loadflags: CAN_USE_HEAP
-    view.setUint32(0x224, cmdlineAddress - realAddress - 0x200, true); // heap_end_ptr
+    view.setUint16(0x224, cmdlineAddress - realAddress - 0x200, true); // heap_end_ptr
   }
   if (protocol >= 0x202) {
     view.setUint32(0x228, cmdlineAddress, true); // cmd_line_ptr

@@ -43,25 +43,20 @@ export class FrozenMachine {
 
   /** The file's bytes, or undefined when fw_cfg has no such file. */
   async readFile(name: string): Promise<Uint8Array | undefined> {
-    const countBytes = await this.#read(FILE_DIRECTORY, 4);
+    const countBytes = await this.readItem(FILE_DIRECTORY, 4);
     const count = new DataView(countBytes.buffer).getUint32(0);
-    const directory = await this.#read(FILE_DIRECTORY, 4 + 64 * count);
+    const directory = await this.readItem(FILE_DIRECTORY, 4 + 64 * count);
     const view = new DataView(directory.buffer);
     for (let at = 4; at < directory.length; at += 64) {
       const entryName = new TextDecoder().decode(directory.subarray(at + 8, at + 64));
       if (entryName.replace(/\0.*$/s, "") !== name) continue;
-      return await this.#read(view.getUint16(at + 4), view.getUint32(at));
+      return await this.readItem(view.getUint16(at + 4), view.getUint32(at));
     }
     return undefined;
   }
 
-  async stop(): Promise<void> {
-    const exited = new Promise((resolve) => this.#qemu.once("exit", resolve));
-    this.#qemu.kill();
-    await exited;
-  }
-
-  async #read(key: number, length: number): Promise<Uint8Array> {
+  /** The first `length` bytes of the item that `key` selects. */
+  async readItem(key: number, length: number): Promise<Uint8Array> {
     const request = new DataView(new ArrayBuffer(16));
     request.setUint32(0, key * 0x1_0000 + CONTROL.select + CONTROL.read);
     request.setUint32(4, length);
@@ -74,6 +69,12 @@ export class FrozenMachine {
     await this.#command(`outl ${DMA_PORT.low} ${swapped.readUInt32LE()}`);
     const answer = await this.#command(`b64read 0x${BUFFER_ADDRESS.toString(16)} ${length}`);
     return new Uint8Array(Buffer.from(answer, "base64"));
+  }
+
+  async stop(): Promise<void> {
+    const exited = new Promise((resolve) => this.#qemu.once("exit", resolve));
+    this.#qemu.kill();
+    await exited;
   }
 
   async #command(line: string): Promise<string> {
