@@ -41,7 +41,8 @@ export class Certificates {
 
   /** Writes chain and key for `*.<domain>` to disk, where HAProxy reads them at its next start. */
   async store(domain: string, chainPem: string, keyPem: string): Promise<CertificateFacts> {
-    const facts = this.#check(domain, chainPem, keyPem);
+    const facts = this.#ports.inspect(chainPem, keyPem);
+    checkCertificate(domain, facts, this.#ports.now());
     await this.#ports.writeText(this.#file(domain), pemBundle(chainPem, keyPem));
     this.#domains.set(domain, facts);
     await this.writeList();
@@ -78,15 +79,6 @@ export class Certificates {
     }
   }
 
-  #check(domain: string, chainPem: string, keyPem: string): CertificateFacts {
-    const facts = this.#ports.inspect(chainPem, keyPem);
-    const wildcard = `*.${domain}`;
-    if (!facts.keyMatches) throw unusable(wildcard, "its private key belongs to another one");
-    if (facts.notAfter * 1000 <= this.#ports.now().getTime()) throw unusable(wildcard, "expired");
-    if (!facts.dnsNames.includes(wildcard)) throw unusable(wildcard, "it is for other names");
-    return facts;
-  }
-
   #file(domain: string): string {
     return `${this.#paths.certificates}/${domain}.pem`;
   }
@@ -94,6 +86,14 @@ export class Certificates {
   #line(domain: string): string {
     return `${this.#file(domain)} *.${domain}`;
   }
+}
+
+/** Throws `config/invalid` unless the certificate can serve `*.<domain>` now. */
+export function checkCertificate(domain: string, facts: CertificateFacts, now: Date): void {
+  const wildcard = `*.${domain}`;
+  if (!facts.keyMatches) throw unusable(wildcard, "its private key belongs to another one");
+  if (facts.notAfter * 1000 <= now.getTime()) throw unusable(wildcard, "expired");
+  if (!facts.dnsNames.includes(wildcard)) throw unusable(wildcard, "it is for other names");
 }
 
 /** HAProxy reads chain and key from one file; an empty line would end a payload. */

@@ -33,7 +33,7 @@ const TWO = "2".repeat(40);
 const NOW = () => Math.floor(Date.now() / 1000);
 const OPEN: PortPolicy = { ports: [], restrictMode: false };
 
-const [INGRESS, PLAIN, SECURE, H2, REFUSED, PROXIED, HALF] = [
+const [INGRESS, PLAIN, SECURE, H2, REFUSED, PROXIED, HALF, REDIRECT] = [
   24443,
   24480,
   24481,
@@ -41,6 +41,7 @@ const [INGRESS, PLAIN, SECURE, H2, REFUSED, PROXIED, HALF] = [
   24483,
   24484,
   24485,
+  24486,
 ] as const;
 
 /** The rows of the test; cases change them and refresh. */
@@ -187,6 +188,30 @@ describe("data plane", { skip }, () => {
     assert.equal(plane.haproxy.pid, pid);
   });
 
+  test("plain HTTP is sent to the same name over HTTPS", async () => {
+    const response = await fetch(`http://127.0.0.1:${REDIRECT}/a?b=c`, { redirect: "manual" });
+    assert.equal(response.status, 308);
+    assert.equal(response.headers.get("location"), `https://127.0.0.1:${INGRESS}/a?b=c`);
+  });
+
+  test("live connections are counted by instance, also behind a shared backend", async () => {
+    const open = [`${TWO}-${PLAIN}`, `${TWO}-${PLAIN + 10}s`, `${APP}-${HALF}`].map((label) =>
+      connectTls({
+        host: "127.0.0.1",
+        port: INGRESS,
+        servername: `${label}.${BASE}`,
+        rejectUnauthorized: false,
+      }).on("error", () => {})
+    );
+    let counts: ReadonlyMap<string, number> = new Map();
+    for (let i = 0; i < 100 && counts.get(TWO) !== 3; i++) {
+      await sleep(20);
+      counts = await plane.connections(instances);
+    }
+    assert.deepEqual([...counts], [[TWO, 3]]);
+    for (const socket of open) socket.destroy();
+  });
+
   test("half-close: the answer arrives after the client has finished sending", async () => {
     const { body } = await tlsExchange(`${TWO}-${PLAIN + 10}s.${BASE}`, {
       trust: false,
@@ -283,6 +308,7 @@ function settings(paths: DataPlaneSettings["paths"]): DataPlaneSettings {
     account: undefined,
     slots: { plain: 8, proxied: 2, servers: 3 },
     prometheus: haproxy!.prometheus,
+    redirect: { port: REDIRECT, httpsPort: INGRESS },
   };
 }
 

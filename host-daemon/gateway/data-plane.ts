@@ -1,7 +1,8 @@
 import type { RouteDecision } from "#functions/gateway/route.ts";
 import { type CertificatePorts, Certificates } from "./certificates.ts";
 import { Haproxy, type HaproxyPorts } from "./haproxy.ts";
-import type { DataPlaneSettings } from "./haproxy-config.ts";
+import { CONNECTION_TABLE, type DataPlaneSettings } from "./haproxy-config.ts";
+import { parseConnectionTable, parseSlotSessions } from "./live-connections.ts";
 import { RouteCache } from "./route-cache.ts";
 import { UpstreamSlots } from "./upstream-slots.ts";
 
@@ -83,6 +84,22 @@ export class DataPlane {
     await this.certificates.store(domain, chainPem, keyPem);
     await this.certificates.publish(domain, chainPem, keyPem, this.haproxy.runtime);
     await this.routes.refresh();
+  }
+
+  /** Live connections by instance id, those without any left out. */
+  async connections(
+    instances: readonly { readonly instanceId: string; readonly address: string }[],
+  ): Promise<ReadonlyMap<string, number>> {
+    const { runtime } = this.haproxy;
+    const direct = parseConnectionTable(await runtime.query(`show table ${CONNECTION_TABLE}`));
+    // Servers only (type 4) of all proxies.
+    const shared = parseSlotSessions(await runtime.query("show stat -1 4 -1"));
+    const counts = new Map<string, number>();
+    for (const { instanceId, address } of instances) {
+      const count = (direct.get(`i:${instanceId}`) ?? 0) + (shared.get(address) ?? 0);
+      if (count > 0) counts.set(instanceId, count);
+    }
+    return counts;
   }
 
   /** Ends the control plane's part; HAProxy goes on with what it knows. */

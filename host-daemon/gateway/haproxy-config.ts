@@ -79,6 +79,8 @@ export interface DataPlaneSettings {
   readonly slots: SlotSettings;
   /** HAProxy has its Prometheus exporter built in. */
   readonly prometheus: boolean;
+  /** Plain HTTP that sends browsers to `https://<host>[:<httpsPort>]`. */
+  readonly redirect: { readonly port: number; readonly httpsPort: number } | undefined;
 }
 
 /**
@@ -152,6 +154,20 @@ export function haproxyConfig(settings: DataPlaneSettings): string {
       "  stick-table type string len 64 size 200k expire 10m store conn_cur,conn_cnt",
     ],
   ];
+  if (settings.redirect !== undefined) {
+    const { port, httpsPort } = settings.redirect;
+    const suffix = httpsPort === 443 ? "" : `:${httpsPort}`;
+    sections.push([
+      "frontend redirect",
+      "  mode http",
+      "  no log",
+      "  timeout client 10s",
+      "  timeout http-request 5s",
+      `  bind ${settings.listen.address}:${port}`,
+      "  http-request deny if !{ hdr(host) -m reg ^[A-Za-z0-9.-]+(:[0-9]+)?$ }",
+      `  http-request redirect code 308 location https://%[hdr(host),field(1,:)]${suffix}%[capture.req.uri]`,
+    ]);
+  }
   if (settings.prometheus) {
     sections.push([
       "frontend metrics",

@@ -34,6 +34,7 @@ async function gateway(): Promise<void> {
     listenPort: 51999,
     address: "10.77.0.1/24",
     configPath: join(dir, "gateway.conf"),
+    markerPath: join(dir, "interface"),
   }, hostWireguardPorts);
   await wireguard.up();
   await wireguard.syncPeers([{ publicKey: cvm.publicKey, address: CVM }]);

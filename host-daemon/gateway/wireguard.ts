@@ -19,12 +19,16 @@ export interface WireguardSettings {
   readonly address: string;
   /** Holds the private key: mode 0600. */
   readonly configPath: string;
+  /** Exists while the interface is one this program made, and so may delete. */
+  readonly markerPath: string;
 }
 
 export interface WireguardPorts {
   readonly run: (argv: readonly string[], timeoutMs: number) => Promise<CommandResult>;
   /** Atomic, mode 0600. */
   readonly writeText: (path: string, text: string) => Promise<void>;
+  readonly exists: (path: string) => Promise<boolean>;
+  readonly remove: (path: string) => Promise<void>;
 }
 
 const COMMAND_TIMEOUT_MS = 10_000;
@@ -49,6 +53,7 @@ export class Wireguard {
   async up(): Promise<"existing" | "kernel" | "wireguard-go"> {
     const name = this.#settings.interface;
     if ((await this.#try(["ip", "link", "show", "dev", name])).exitCode === 0) return "existing";
+    await this.#ports.writeText(this.#settings.markerPath, `${name}\n`);
     const kernel = await this.#try(["ip", "link", "add", "dev", name, "type", "wireguard"]);
     if (kernel.exitCode !== 0) {
       const userspace = await this.#try(["wireguard-go", name]);
@@ -83,11 +88,14 @@ export class Wireguard {
     return parseHandshakes((await this.#run(argv)).stdout);
   }
 
-  /** Deletes the interface if there is one. */
+  /** Deletes the interface, if there is one and it is ours. */
   async down(): Promise<void> {
-    const name = this.#settings.interface;
-    if ((await this.#try(["ip", "link", "show", "dev", name])).exitCode !== 0) return;
-    await this.#run(["ip", "link", "delete", "dev", name]);
+    const { interface: name, markerPath } = this.#settings;
+    if (!await this.#ports.exists(markerPath)) return;
+    if ((await this.#try(["ip", "link", "show", "dev", name])).exitCode === 0) {
+      await this.#run(["ip", "link", "delete", "dev", name]);
+    }
+    await this.#ports.remove(markerPath);
   }
 
   #try(argv: readonly string[]): Promise<CommandResult> {

@@ -7,7 +7,7 @@ import type { DataPlanePaths } from "../haproxy-config.ts";
 import type { WireguardPorts } from "../wireguard.ts";
 import { runCommand } from "./command.ts";
 import { inspectCertificate } from "./inspect-certificate.ts";
-import { exchange, serveLines, watchPeer } from "./line-socket.ts";
+import { exchange, serveLines, type SocketOwner, watchPeer } from "./line-socket.ts";
 import { commandLine, identify, signalProcess } from "./process-table.ts";
 
 const RUNTIME_TIMEOUT_MS = 5_000;
@@ -18,6 +18,7 @@ const MAX_TEXT_BYTES = 1024 * 1024;
 export function hostDataPlanePorts(
   paths: DataPlanePaths,
   own: Pick<DataPlanePorts, "decide" | "onRefused" | "log">,
+  haproxyOwner?: SocketOwner,
 ): DataPlanePorts {
   return {
     ...own,
@@ -42,7 +43,7 @@ export function hostDataPlanePorts(
     serveRoutes: (path, answer) =>
       serveLines(
         path,
-        { maxBytes: MAX_HOST_BYTES, timeoutMs: RUNTIME_TIMEOUT_MS, mode: 0o600 },
+        { maxBytes: MAX_HOST_BYTES, timeoutMs: RUNTIME_TIMEOUT_MS, owner: haproxyOwner },
         answer,
         (error) => own.log("error", "route question failed", { error }),
       ),
@@ -52,4 +53,6 @@ export function hostDataPlanePorts(
 export const hostWireguardPorts: WireguardPorts = {
   run: runCommand,
   writeText: (path, text) => writeFileAtomic(path, text),
+  exists: async (path) => await readFileIfExists(path, MAX_TEXT_BYTES) !== undefined,
+  remove: (path) => rm(path, { force: true }),
 };

@@ -1,4 +1,4 @@
-import { chmod, rm } from "node:fs/promises";
+import { chmod, chown, rm } from "node:fs/promises";
 import { connect, createServer, type Server } from "node:net";
 import { AppError } from "#core/errors/app-error.ts";
 
@@ -47,7 +47,7 @@ export interface LineServer extends AsyncDisposable {
  */
 export async function serveLines(
   path: string,
-  options: { maxBytes: number; timeoutMs: number; mode: number },
+  options: { maxBytes: number; timeoutMs: number; owner?: SocketOwner | undefined },
   answer: (line: string) => Promise<string>,
   onError: (error: unknown) => void,
 ): Promise<LineServer> {
@@ -77,7 +77,7 @@ export async function serveLines(
     });
   });
   await listening(server, path);
-  await chmod(path, options.mode);
+  await restrictSocket(path, options.owner);
   return {
     path,
     async [Symbol.asyncDispose]() {
@@ -85,6 +85,17 @@ export async function serveLines(
       await rm(path, { force: true });
     },
   };
+}
+
+export interface SocketOwner {
+  readonly uid: number;
+  readonly gid: number;
+}
+
+/** Leaves a socket to its owner, and to none but `owner` where one is given. */
+export async function restrictSocket(path: string, owner: SocketOwner | undefined): Promise<void> {
+  await chmod(path, 0o600);
+  if (owner !== undefined) await chown(path, owner.uid, owner.gid);
 }
 
 function listening(server: Server, path: string): Promise<void> {
