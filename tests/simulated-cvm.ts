@@ -31,6 +31,8 @@ export interface SimulatedCvmSpec {
   readonly keyProvider?: { readonly name: string; readonly id: string };
   /** The default is version 1 for the compose hash. */
   readonly mrConfigId?: Uint8Array;
+  /** 8 bytes of TDATTRIBUTES. */
+  readonly tdAttributes?: Uint8Array;
   /** Takes the place of the events the guest would extend. */
   readonly events?: readonly RuntimeEvent[];
   /** Extra members of vm_config. */
@@ -89,6 +91,7 @@ export function simulatedCvm(spec: SimulatedCvmSpec = {}): SimulatedCvm {
     rtmrs: [...expected.rtmrs, replayRuntimeEvents(events)],
     mrConfigId: spec.mrConfigId ?? mrConfigIdV1(composeHash),
     reportData,
+    ...(spec.tdAttributes ? { tdAttributes: spec.tdAttributes } : {}),
   });
   const config = JSON.parse(encodeVmConfig({
     osImageHash: imageHash,

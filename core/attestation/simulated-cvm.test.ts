@@ -143,6 +143,12 @@ for (
       mrConfigId: Uint8Array.of(1, ...new Uint8Array(47).fill(5)),
     }, {}],
     ["no MRCONFIGID", "mr-config-id-missing", { mrConfigId: new Uint8Array(48) }, {}],
+    ["a TD its host can debug", "debug-enabled", {
+      tdAttributes: Uint8Array.of(1, 0, 0, 0x10, 0, 0, 0, 0),
+    }, {}],
+    ["a TD without SEPT_VE_DISABLE", "attributes-not-allowed", {
+      tdAttributes: new Uint8Array(8),
+    }, {}],
     ["an unknown MRCONFIGID", "mr-config-id-unsupported", {
       mrConfigId: Uint8Array.of(9, ...new Uint8Array(47)),
     }, {}],

@@ -50,6 +50,8 @@ export interface SimulatedTdReport {
   readonly mrConfigId?: Uint8Array;
   readonly mrOwner?: Uint8Array;
   readonly mrOwnerConfig?: Uint8Array;
+  /** 8 bytes; the default is what a production TD has. */
+  readonly tdAttributes?: Uint8Array;
 }
 
 const DAY_SECONDS = 86_400;
@@ -237,7 +239,7 @@ function tdReportOf(td: SimulatedTdReport): TdReportBody {
     mrSeam: MR_SEAM,
     mrSignerSeam: zero,
     seamAttributes: new Uint8Array(8),
-    tdAttributes: TD_ATTRIBUTES,
+    tdAttributes: td.tdAttributes ?? TD_ATTRIBUTES,
     xfam: XFAM,
     mrTd: td.mrTd,
     mrConfigId: td.mrConfigId ?? zero,

@@ -47,6 +47,7 @@ export function parseTcbInfo(text: string): TcbInfo {
   const json = new JsonObject(parseStrictJson(text, "TCB info"), "TCB info");
   const id = json.oneOf("id", ["SGX", "TDX"]);
   if (json.unsigned("version", 255) !== 3) throw json.malformed("version", "is not 3");
+  if (json.unsigned("tcbType", 255) !== 0) throw json.malformed("tcbType", "is not 0");
   const levels = readLevels(json, "TCB level", (level, tcb): TcbLevel => ({
     ...readTcbVerdict(level),
     sgxComponents: readComponents(tcb, "sgxtcbcomponents"),
