@@ -27,7 +27,7 @@ import { Launcher } from "../vmm/launcher.ts";
 import { Vmm } from "../vmm/vmm.ts";
 import { Watcher } from "../vmm/watcher.ts";
 import { readConsoleFile } from "./console-files.ts";
-import { openDatabase } from "./database.ts";
+import { openHostDatabase } from "./database.ts";
 import { hostFiles } from "./host-files.ts";
 import { examineHost } from "./host-platform.ts";
 import { qemuRunner } from "./qemu-runner.ts";
@@ -63,7 +63,7 @@ export async function startDaemon(
   await hostFiles.makeDirectory(runPath, 0o700);
 
   const platform = await examineHost(config.cvm, statePath, log);
-  const database = await openDatabase(join(statePath, "dstackd.sqlite"));
+  const database = await openHostDatabase(join(statePath, "dstackd.sqlite"));
   const now = () => new Date();
   const store = new CvmStore(database.db, config.event_buffer_size);
   const { auto_restart } = config.cvm;

@@ -287,7 +287,7 @@ test("a guest's own API is reached with the token that proves the host", async (
 test("the published document names every served path and nothing else", async () => {
   const { host, app } = await api();
   using _ = host;
-  const document = openApiDocument(app, "0.1.0") as {
+  const document = openApiDocument("0.1.0") as {
     openapi: string;
     paths: Record<string, Record<string, { operationId: string }>>;
   };

@@ -11,7 +11,7 @@ import { Vmm as VmmService } from "#core/rpc/gen/vmm_pb.ts";
 import { prpcRoutes } from "#core/rpc/server.ts";
 import type { HostFiles } from "../vmm/ports.ts";
 import { LOG_CHANNELS, type LogChannel } from "../vmm/work-directory.ts";
-import { addCvmRoutes, type CvmRoutePorts } from "./cvm-routes.ts";
+import { addCvmRoutes, type CvmRoutePorts, registerCvmRoutes } from "./cvm-routes.ts";
 import { guestHandlers, type GuestServicePorts } from "./guest-service.ts";
 import { logStream } from "./log-stream.ts";
 import { vmmHandlers, type VmmServicePorts } from "./vmm-service.ts";
@@ -81,7 +81,7 @@ export function createApi(ports: ApiPorts): OpenAPIHono {
   });
   addCvmRoutes(app, ports);
   for (const path of ["/openapi.json", "/api-docs/openapi.json"]) {
-    app.get(path, (c) => c.json(openApiDocument(app, version.version)));
+    app.get(path, (c) => c.json(openApiDocument(version.version)));
   }
   const showConsole = async (c: Context, path: string) => {
     const file = await ports.consoleFile(path);
@@ -100,7 +100,9 @@ export function createApi(ports: ApiPorts): OpenAPIHono {
 }
 
 /** OpenAPI 3.1 of everything `createApi` serves. */
-export function openApiDocument(app: OpenAPIHono, version: string): Record<string, unknown> {
+export function openApiDocument(version: string): Record<string, unknown> {
+  const app = new OpenAPIHono();
+  registerCvmRoutes(app.openAPIRegistry);
   const own = app.getOpenAPI31Document({
     openapi: "3.1.0",
     info: { title: "dstack-vmm RPC", version },

@@ -2,16 +2,21 @@ import { createRoute, type OpenAPIHono, z } from "@hono/zod-openapi";
 import { streamSSE } from "hono/streaming";
 import { AppError } from "#core/errors/app-error.ts";
 import { refuseInvalidInput } from "#core/http/problem.ts";
-import type { CvmEvent, CvmStore } from "../db/cvm-store.ts";
+import type { Cvm, CvmEvent, CvmStore } from "../db/cvm-store.ts";
 import type { Entry, Inventory } from "../vmm/inventory.ts";
 import type { Launcher } from "../vmm/launcher.ts";
 import { bootPhases } from "./boot-phases.ts";
-import { statusOf } from "./cvm-status.ts";
+import { type ImageStore } from "../images/image-store.ts";
+import { type CvmStatus, statusOf } from "./cvm-status.ts";
+import { teeOfCommandLine } from "../images/guest-image.ts";
+import { toHex } from "#core/bytes/bytes.ts";
 
 export interface CvmRoutePorts {
   readonly inventory: Inventory;
   readonly store: CvmStore;
   readonly launcher: Launcher;
+  readonly images: ImageStore;
+  readonly status: CvmStatus;
   /** A GET to the guest agent's public server. */
   readonly fetchAgent: (
     entry: Entry,
@@ -38,6 +43,9 @@ const cvmSchema = z.object({
   status: z.enum(["running", "exited", "stopping", "stopped", "removing"]),
   tee: z.enum(["none", "tdx", "simulated"]),
   accelerator: z.string().optional().openapi({ description: "kvm or tcg, once it was started" }),
+  appUrl: z.string().optional().openapi({
+    description: "Where the gateway serves the app's port 80, once the instance is known",
+  }),
   bootProgress: z.string(),
   bootError: z.string(),
   startedAtMs: z.int().optional(),
@@ -67,6 +75,28 @@ const getRoute = createRoute({
   responses: {
     200: { description: "The CVM", content: { "application/json": { schema: cvmSchema } } },
     404: { description: "No such CVM", ...problem },
+  },
+});
+
+const imageSchema = z.object({
+  name: z.string(),
+  version: z.string(),
+  /** SHA-256 of sha256sum.txt, in hex: names the image to KMS and verifiers. */
+  osImageHash: z.string(),
+  commandLine: z.string(),
+  tee: z.string().optional().openapi({ description: "TEE driver the command line selects" }),
+}).openapi("Image");
+
+const imageRoute = createRoute({
+  method: "get",
+  path: "/v1/images/{name}",
+  operationId: "getImage",
+  summary: "One image, after every file of its checksum list was verified",
+  request: { params: z.object({ name: z.string() }) },
+  responses: {
+    200: { description: "The image", content: { "application/json": { schema: imageSchema } } },
+    400: { description: "The image is not usable", ...problem },
+    404: { description: "No such image", ...problem },
   },
 });
 
@@ -124,7 +154,7 @@ export function addCvmRoutes(app: OpenAPIHono, ports: CvmRoutePorts): void {
 
   const describe = async (entries: readonly Entry[]): Promise<z.infer<typeof cvmSchema>[]> => {
     const events = await store.eventsOf(entries.map(({ cvm }) => cvm.id));
-    return entries.map((entry) => {
+    return await Promise.all(entries.map(async (entry) => {
       const { cvm, run } = entry;
       return {
         id: cvm.id,
@@ -135,6 +165,7 @@ export function addCvmRoutes(app: OpenAPIHono, ports: CvmRoutePorts): void {
         image: cvm.image,
         status: statusOf(entry),
         tee: launcher.teeOf(cvm.noTee),
+        ...await appUrl(cvm),
         bootProgress: cvm.bootProgress,
         bootError: cvm.bootError,
         phases: bootPhases(events.filter(({ cvmId }) => cvmId === cvm.id)),
@@ -143,13 +174,29 @@ export function addCvmRoutes(app: OpenAPIHono, ports: CvmRoutePorts): void {
           : { accelerator: run.accelerator, startedAtMs: run.startedAtMs }),
         ...(run === undefined || run.exitedAtMs === null ? {} : { exitedAtMs: run.exitedAtMs }),
       };
-    });
+    }));
+  };
+  const appUrl = async (cvm: Cvm) => {
+    const url = await ports.status.gatewayUrl(cvm);
+    return url === undefined ? {} : { appUrl: url };
   };
 
   app.openapi(listRoute, async (c) => c.json({ cvms: await describe(inventory.all()) }, 200));
   app.openapi(getRoute, async (c) => {
     const [cvm] = await describe([inventory.require(c.req.valid("param").id)]);
     return c.json(cvm!, 200);
+  });
+
+  app.openapi(imageRoute, async (c) => {
+    const image = await ports.images.load(c.req.valid("param").name);
+    const tee = teeOfCommandLine(image.commandLine);
+    return c.json({
+      name: image.name,
+      version: image.version,
+      osImageHash: toHex(image.osImageHash),
+      commandLine: image.commandLine,
+      ...(tee === undefined ? {} : { tee }),
+    }, 200);
   });
 
   const follow = (c: Parameters<typeof streamSSE>[0], id: string | undefined) =>
@@ -194,7 +241,6 @@ export function addCvmRoutes(app: OpenAPIHono, ports: CvmRoutePorts): void {
   });
 
   // A stream passed through: openapi() has no type for one.
-  app.openAPIRegistry.registerPath(containerLogRoute);
   app.get("/v1/cvms/:id/containers/:name/logs", async (c) => {
     const { id, name } = accept(containerParams, c.req.param());
     const { follow, tail, since, timestamps } = accept(containerQuery, c.req.query());
@@ -220,6 +266,12 @@ export function addCvmRoutes(app: OpenAPIHono, ports: CvmRoutePorts): void {
     }
     return new Response(answer.body, { headers: { "content-type": "text/plain; charset=utf-8" } });
   });
+}
+
+/** For the document, which needs no ports. */
+export function registerCvmRoutes(registry: OpenAPIHono["openAPIRegistry"]): void {
+  const routes = [listRoute, getRoute, imageRoute, eventsRoute, cvmEventsRoute, containerLogRoute];
+  for (const route of routes) registry.registerPath(route);
 }
 
 function accept<T extends z.ZodType>(schema: T, value: unknown): z.infer<T> {

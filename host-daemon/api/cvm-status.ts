@@ -140,16 +140,24 @@ export class CvmStatus {
     );
   }
 
-  /** `https://<instance>-<agent port>.<host>[:<port>]` when the app wants a gateway. */
-  async #appUrl(cvm: Cvm): Promise<string | undefined> {
+  /** Where the gateway serves port 80 of the app: `https://<instance>.<host>[:<port>]`. */
+  gatewayUrl(cvm: Cvm): Promise<string | undefined> {
+    return this.#gatewayName(cvm, "");
+  }
+
+  /** The reference's `app_url`, the page of the guest's agent. */
+  #appUrl(cvm: Cvm): Promise<string | undefined> {
+    return this.#gatewayName(cvm, `-${this.#ports.config.gateway.agent_port}`);
+  }
+
+  async #gatewayName(cvm: Cvm, suffix: string): Promise<string | undefined> {
     if (cvm.instanceId === "" || !(await this.#isGatewayEnabled(cvm))) return undefined;
     const { gateway } = this.#ports.config;
     const own = cvm.gatewayUrls[0];
     const url = own === undefined ? undefined : new URL(own);
     const host = url === undefined ? gateway.base_domain : url.hostname;
     const port = url === undefined ? gateway.port : Number(url.port === "" ? 443 : url.port);
-    const suffix = port === 443 ? "" : `:${port}`;
-    return `https://${cvm.instanceId}-${gateway.agent_port}.${host}${suffix}`;
+    return `https://${cvm.instanceId}${suffix}.${host}${port === 443 ? "" : `:${port}`}`;
   }
 
   async #isGatewayEnabled(cvm: Cvm): Promise<boolean> {

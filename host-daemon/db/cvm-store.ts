@@ -1,6 +1,8 @@
 import { and, asc, desc, eq, inArray, lt, sql } from "drizzle-orm";
 import type { LibSQLDatabase } from "drizzle-orm/libsql";
-import { cvmEvents, cvmRuns, cvms, simulatedTds } from "./schema.ts";
+import * as schema from "./schema.ts";
+
+const { cvmEvents, cvmRuns, cvms, simulatedTds } = schema;
 
 export type Cvm = typeof cvms.$inferSelect;
 export type CvmRun = typeof cvmRuns.$inferSelect;
@@ -12,11 +14,11 @@ export type SimulatedTd = typeof simulatedTds.$inferSelect;
 
 /** Named queries over the host daemon's rows. */
 export class CvmStore {
-  readonly #db: LibSQLDatabase;
+  readonly #db: LibSQLDatabase<typeof schema>;
   readonly #eventsKept: number;
 
   /** `eventsKept`: events remembered per CVM. */
-  constructor(db: LibSQLDatabase, eventsKept: number) {
+  constructor(db: LibSQLDatabase<typeof schema>, eventsKept: number) {
     this.#db = db;
     this.#eventsKept = eventsKept;
   }

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { utf8 } from "#core/bytes/bytes.ts";
 import { encodeTdxMeasurementDocument } from "#core/measurement/tdx-measurement-document.ts";
 import { createSimulatedPlatform } from "#core/tdx/simulated-platform.ts";
-import { openDatabase } from "../adapters/database.ts";
+import { openHostDatabase } from "../adapters/database.ts";
 import { dstackdConfig } from "../config.ts";
 import { CvmStore } from "../db/cvm-store.ts";
 import { SimulatedTds } from "../host-api/simulated-td.ts";
@@ -184,7 +184,7 @@ export async function fakeHost(settings: Record<string, unknown> = {}) {
   const images = new ImageStore("/images", files);
 
   const boot = async () => {
-    const database = await openDatabase(join(directory, "dstackd.sqlite"));
+    const database = await openHostDatabase(join(directory, "dstackd.sqlite"));
     const store = new CvmStore(database.db, 100);
     const inventory = new Inventory(
       store,
