@@ -1,5 +1,6 @@
 import { and, desc, eq, lt } from "drizzle-orm";
 import type { LibSQLDatabase } from "drizzle-orm/libsql";
+import type * as schema from "./kms-schema.ts";
 import { kmsDecisions } from "./kms-schema.ts";
 
 export type KmsDecision = typeof kmsDecisions.$inferSelect;
@@ -15,9 +16,9 @@ export interface DecisionFilter {
 
 /** The log of a KMS's decisions. Rows are added, never changed. */
 export class KmsDecisionStore {
-  readonly #db: LibSQLDatabase;
+  readonly #db: LibSQLDatabase<typeof schema>;
 
-  constructor(db: LibSQLDatabase) {
+  constructor(db: LibSQLDatabase<typeof schema>) {
     this.#db = db;
   }
 

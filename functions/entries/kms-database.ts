@@ -1,22 +1,22 @@
 import { mkdir } from "node:fs/promises";
 import { dirname } from "node:path";
 import { fileURLToPath } from "node:url";
-import { createClient } from "@libsql/client";
-import { drizzle } from "drizzle-orm/libsql";
-import { migrate } from "drizzle-orm/libsql/migrator";
+import { openDatabase } from "#adapters/libsql.ts";
 import { KmsDecisionStore } from "#functions/db/kms-decisions.ts";
+import * as schema from "#functions/db/kms-schema.ts";
 
 const MIGRATIONS = fileURLToPath(new URL("../../migrations/kms", import.meta.url));
 
-/** The decision log in a file, brought to the present schema. */
+/** The decision log at `location`: a file, or a libSQL server's URL. */
 export async function openKmsDatabase(
-  path: string,
+  location: string,
 ): Promise<{ decisions: KmsDecisionStore; close(): void }> {
-  await mkdir(dirname(path), { recursive: true, mode: 0o700 });
-  const client = createClient({ url: `file:${path}` });
-  await client.execute("PRAGMA journal_mode = WAL");
-  await client.execute("PRAGMA busy_timeout = 5000");
-  const db = drizzle(client);
-  await migrate(db, { migrationsFolder: MIGRATIONS });
-  return { decisions: new KmsDecisionStore(db), close: () => client.close() };
+  const isServer = /^(https?|wss?|libsql):/.test(location);
+  if (!isServer) await mkdir(dirname(location), { recursive: true, mode: 0o700 });
+  const database = await openDatabase({
+    url: isServer ? location : `file:${location}`,
+    migrationsFolder: MIGRATIONS,
+    schema,
+  });
+  return { decisions: new KmsDecisionStore(database.db), close: database.close };
 }

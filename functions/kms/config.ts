@@ -64,7 +64,7 @@ const coreSchema = z.strictObject({
   attest_rpc_cert: z.boolean().default(true),
   sev_snp_key_release: z.boolean().default(false),
   aws_nitro_tpm_key_release: z.boolean().default(false),
-  /** Ours: file of the decision log. */
+  /** Ours: file of the decision log, or the URL of a libSQL server. */
   database: z.string().default("/var/lib/dstack-kms/kms.db"),
   /** Ours. */
   collateral: withDefaults(z.strictObject({
