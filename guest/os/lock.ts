@@ -4,10 +4,14 @@ import { AppError } from "#core/errors/app-error.ts";
 export type DebianArchive = "debian" | "debian-security";
 
 /** One Debian package, named down to its bytes. */
-export interface LockedPackage {
+export interface LockedPackage extends LockedFile {
   readonly name: string;
   readonly version: string;
   readonly architecture: "amd64" | "all";
+}
+
+/** One file of a Debian archive, named down to its bytes. */
+export interface LockedFile {
   readonly archive: DebianArchive;
   /** Path below the archive's root, as its `Packages` index gives it. */
   readonly filename: string;
@@ -62,30 +66,10 @@ export function parsePackageLock(text: string): PackageLock {
   };
 }
 
-/** The one textual form of a lock: one package a line, so that diffs show what moved. */
+/** The one textual form of a lock. */
 export function encodePackageLock(lock: PackageLock): string {
-  const sorted = [...lock.packages].sort((a, b) => (a.name < b.name ? -1 : 1));
-  const lines = sorted.map((p) =>
-    "    " + JSON.stringify({
-      name: p.name,
-      version: p.version,
-      architecture: p.architecture,
-      archive: p.archive,
-      filename: p.filename,
-      size: p.size,
-      sha256: p.sha256,
-    })
-  );
-  return `{
-  "schema": 1,
-  "set": ${JSON.stringify(lock.set)},
-  "resolvedAt": ${JSON.stringify(lock.resolvedAt)},
-  "roots": ${JSON.stringify(lock.roots)},
-  "packages": [
-${lines.join(",\n")}
-  ]
-}
-`;
+  const packages = [...lock.packages].sort((a, b) => (a.name < b.name ? -1 : 1));
+  return JSON.stringify({ ...lock, packages }, null, 2) + "\n";
 }
 
 /** What differs between two locks, one line a package, for people. */

@@ -1,13 +1,22 @@
+import { readFile } from "node:fs/promises";
 import { parseArgs } from "node:util";
-import { errorChain } from "#core/errors/app-error.ts";
+import { resolve } from "node:path";
+import { AppError, errorChain } from "#core/errors/app-error.ts";
+import { gitRevision } from "./adapters/git-revision.ts";
+import { bundleGuest } from "./adapters/guest-bundle.ts";
+import { buildImage } from "./adapters/image-builder.ts";
 import { provideHostTools } from "./adapters/host-tools.ts";
-import { lockPath, openWorkspace, resolveToday, writeText } from "./adapters/workspace.ts";
-import { encodePackageLock } from "./lock.ts";
-import { PACKAGE_SETS } from "./package-set.ts";
+import { openWorkspace, resolveToday, writeText } from "./adapters/workspace.ts";
+import { describeLockChanges, encodePackageLock, parsePackageLock } from "./lock.ts";
+import { type Flavour, PACKAGE_SETS } from "./package-set.ts";
 
 const USAGE = `usage: guest/os/main.ts <command> [options]
 
   host-tools             provide QEMU >= 10 under .cache/host-tools/bin
+  bundle --flavour F     bundle the guest's program into dist/guest
+  image --flavour F      build an image folder
+      [--out DIR]        where (default .cache/images)
+      [--guest FILE]     another guest program than the bundled guest/main.ts
   lock [SET]...          resolve today's package versions into guest/os/lock (all sets by default)
 
 example: node guest/os/main.ts lock dev prod
@@ -20,6 +29,10 @@ async function main(argv: string[]): Promise<number> {
   switch (name) {
     case "host-tools":
       return await hostTools(rest);
+    case "bundle":
+      return await bundle(rest);
+    case "image":
+      return await image(rest);
     case "lock":
       return await lock(rest);
     case "--help":
@@ -41,6 +54,43 @@ async function hostTools(argv: string[]): Promise<number> {
   return 0;
 }
 
+const FLAVOUR = { flavour: { type: "string", default: "dev" } } as const;
+
+async function bundle(argv: string[]): Promise<number> {
+  const { values } = parseArgs({ args: argv, options: FLAVOUR });
+  const path = await bundleGuest(await openWorkspace(say), flavourOf(values.flavour));
+  process.stdout.write(`${path}\n`);
+  return 0;
+}
+
+async function image(argv: string[]): Promise<number> {
+  const { values } = parseArgs({
+    args: argv,
+    options: { ...FLAVOUR, out: { type: "string" }, guest: { type: "string" } },
+  });
+  const flavour = flavourOf(values.flavour);
+  const workspace = await openWorkspace(say);
+  const { version } = JSON.parse(await readFile(`${workspace.root}/package.json`, "utf8"));
+  const built = await buildImage(workspace, {
+    flavour,
+    out: resolve(values.out ?? `${workspace.cache}/images`),
+    version,
+    gitRevision: await gitRevision(workspace),
+    deno: `${workspace.root}/node_modules/@deno/linux-x64-glibc/deno`,
+    bundle: values.guest === undefined
+      ? await bundleGuest(workspace, flavour)
+      : resolve(values.guest),
+  });
+  say(`os_image_hash ${built.osImageHash}`);
+  process.stdout.write(`${built.directory}\n`);
+  return 0;
+}
+
+function flavourOf(text: string): Flavour {
+  if (text === "dev" || text === "prod") return text;
+  throw new AppError("input/malformed", `Flavour is '${text}', expected dev or prod`);
+}
+
 async function lock(argv: string[]): Promise<number> {
   const { positionals } = parseArgs({ args: argv, options: {}, allowPositionals: true });
   const workspace = await openWorkspace(say);
@@ -51,11 +101,17 @@ async function lock(argv: string[]): Promise<number> {
     );
     return 2;
   }
-  for (const set of PACKAGE_SETS) {
-    if (positionals.length > 0 && !positionals.includes(set.name)) continue;
-    const resolved = await resolveToday(workspace, set);
-    await writeText(lockPath(workspace, set), encodePackageLock(resolved));
-    say(`${set.name}: ${resolved.packages.length} packages locked`);
+  const sets = PACKAGE_SETS.filter((set) =>
+    positionals.length === 0 || positionals.includes(set.name)
+  );
+  for (const resolved of await resolveToday(workspace, sets)) {
+    const path = `${workspace.root}/guest/os/lock/${resolved.set}.json`;
+    const before = await readFile(path, "utf8").then(parsePackageLock).catch(() => undefined);
+    if (before !== undefined) {
+      for (const line of describeLockChanges(before, resolved)) say(line);
+    }
+    await writeText(path, encodePackageLock(resolved));
+    say(`${resolved.set}: ${resolved.packages.length} packages locked`);
   }
   return 0;
 }

@@ -7,7 +7,12 @@ export interface PackageSet {
   readonly backports: readonly string[];
   /** True for a root file system: every `Essential: yes` package joins the roots. */
   readonly essential: boolean;
+  /** When given, only packages of matching names are kept: the others are not unpacked anyway. */
+  readonly keep?: RegExp;
 }
+
+/** Flavours of the guest image; they differ in the measured command line and in what is installed. */
+export type Flavour = "dev" | "prod";
 
 /** QEMU for machines whose own is older than 10, run out of its own tree. */
 export const HOST_TOOLS: PackageSet = {
@@ -28,4 +33,68 @@ export const BUILD_TOOLS: PackageSet = {
   essential: false,
 };
 
-export const PACKAGE_SETS: readonly PackageSet[] = [HOST_TOOLS, BUILD_TOOLS];
+/** Compilers for the TDX firmware, and nothing of the machine it is built on. */
+export const FIRMWARE_TOOLS: PackageSet = {
+  name: "firmware-tools",
+  roots: [
+    "acpica-tools",
+    "bash",
+    "g++",
+    "gcc",
+    "make",
+    "nasm",
+    "patch",
+    "python3",
+    "uuid-dev",
+    "xz-utils",
+  ],
+  backports: [],
+  essential: true,
+};
+
+/** The guest kernel: unpacked, never installed, so its initramfs generator stays out. */
+export const KERNEL: PackageSet = {
+  name: "kernel",
+  roots: ["linux-image-cloud-amd64"],
+  backports: ["src:linux", "src:linux-signed-amd64", "linux-*"],
+  essential: false,
+  keep: /^linux-(?:base|binary|modules)-[0-9]/,
+};
+
+const GUEST_ROOTS = [
+  "bash",
+  "busybox-static",
+  "ca-certificates",
+  "containerd",
+  "coreutils",
+  "cryptsetup-bin",
+  "dmsetup",
+  "docker-cli",
+  "docker-compose",
+  "docker.io",
+  "e2fsprogs",
+  "iproute2",
+  "iptables",
+  "kmod",
+  "mount",
+  "nftables",
+  "runc",
+  "systemd",
+  "util-linux",
+  "wireguard-tools",
+];
+
+/** The root file system of a flavour. */
+export const GUESTS: Readonly<Record<Flavour, PackageSet>> = {
+  dev: { name: "dev", roots: [...GUEST_ROOTS, "strace"], backports: [], essential: true },
+  prod: { name: "prod", roots: GUEST_ROOTS, backports: [], essential: true },
+};
+
+export const PACKAGE_SETS: readonly PackageSet[] = [
+  HOST_TOOLS,
+  BUILD_TOOLS,
+  FIRMWARE_TOOLS,
+  KERNEL,
+  GUESTS.dev,
+  GUESTS.prod,
+];

@@ -78,10 +78,15 @@ export class PrivateApt {
       );
     }
     const byPath = await this.#stanzas();
-    const packages = uris.map((uri) => this.#locked(decodeURIComponent(uri), byPath));
+    const packages = uris.map((uri) => this.#locked(decodeURIComponent(uri), byPath))
+      .filter((p) => set.keep === undefined || set.keep.test(p.name));
     packages.sort((a, b) => (a.name < b.name ? -1 : 1));
     const resolvedAt = now.toISOString().replace(/\.\d+Z$/, "Z").replaceAll(/[-:]/g, "");
     return { schema: 1, set: set.name, resolvedAt, roots: set.roots, packages };
+  }
+
+  async remove(): Promise<void> {
+    await rm(this.#directory, { recursive: true, force: true });
   }
 
   #locked(uri: string, byPath: ReadonlyMap<string, Stanza>): LockedPackage {
@@ -91,7 +96,8 @@ export class PrivateApt {
       const filename = uri.slice(base.length);
       const stanza = byPath.get(filename);
       if (stanza === undefined) break;
-      return { ...stanza, archive, filename };
+      const { name, version, architecture, size, sha256 } = stanza;
+      return { name, version, architecture, archive, filename, size, sha256 };
     }
     throw new AppError(
       "os-build/package-unavailable",

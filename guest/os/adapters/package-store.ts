@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { mkdir, open, readFile, rename, rm, stat } from "node:fs/promises";
 import { AppError } from "#core/errors/app-error.ts";
-import type { LockedPackage, PackageLock } from "../lock.ts";
+import type { LockedFile, LockedPackage, PackageLock } from "../lock.ts";
 import type { Mirror } from "./mirror.ts";
 
 const PARALLEL_DOWNLOADS = 8;
@@ -17,8 +17,8 @@ export class PackageStore {
     this.#mirror = mirror;
   }
 
-  path(p: LockedPackage): string {
-    return `${this.#directory}/${p.sha256}.deb`;
+  path(p: LockedFile): string {
+    return `${this.#directory}/${p.sha256}`;
   }
 
   /**
@@ -45,12 +45,24 @@ export class PackageStore {
     return gone;
   }
 
-  async #has(p: LockedPackage): Promise<boolean> {
+  /** One file that is not a package; returns its path. */
+  async fetchFile(file: LockedFile, resolvedAt: string): Promise<string> {
+    await mkdir(this.#directory, { recursive: true });
+    if (!(await this.#has(file)) && !(await this.#fetchOne(file, resolvedAt))) {
+      throw new AppError(
+        "os-build/package-unavailable",
+        `Neither the mirror nor snapshot.debian.org has ${file.filename}`,
+      );
+    }
+    return this.path(file);
+  }
+
+  async #has(p: LockedFile): Promise<boolean> {
     const present = await stat(this.path(p)).catch(() => undefined);
     return present?.size === p.size && sha256Hex(await readFile(this.path(p))) === p.sha256;
   }
 
-  async #fetchOne(p: LockedPackage, resolvedAt: string): Promise<boolean> {
+  async #fetchOne(p: LockedFile, resolvedAt: string): Promise<boolean> {
     const path = this.path(p);
     const encoded = p.filename.split("/").map(encodeURIComponent).join("/");
     const sources = [

@@ -43,11 +43,20 @@ export async function readCommittedLock(
   return parsePackageLock(await readFile(lockPath(workspace, set), "utf8"));
 }
 
-/** Asks the mirror what the set is today. */
-export async function resolveToday(workspace: Workspace, set: PackageSet): Promise<PackageLock> {
-  const apt = new PrivateApt(`${workspace.cache}/apt-${set.name}`, workspace.mirror);
-  await apt.update();
-  return await apt.resolve(set, new Date());
+/** Asks the mirror what the sets are today. */
+export async function resolveToday(
+  workspace: Workspace,
+  sets: readonly PackageSet[],
+): Promise<PackageLock[]> {
+  const apt = new PrivateApt(`${workspace.cache}/apt.${process.pid}`, workspace.mirror);
+  try {
+    await apt.update();
+    const locks: PackageLock[] = [];
+    for (const set of sets) locks.push(await apt.resolve(set, new Date()));
+    return locks;
+  } finally {
+    await apt.remove();
+  }
 }
 
 /** A lock whose packages are all in the store, and whether it is the committed one. */
@@ -81,7 +90,7 @@ export async function fetchPackages(workspace: Workspace, set: PackageSet): Prom
   if (earlier !== undefined && (await download(workspace, earlier)).length === 0) {
     return { lock: earlier, committed: false };
   }
-  const today = await resolveToday(workspace, set);
+  const [today] = await resolveToday(workspace, [set]) as [PackageLock];
   const [missing] = await download(workspace, today);
   if (missing !== undefined) {
     throw new AppError(
@@ -111,7 +120,7 @@ async function download(workspace: Workspace, lock: PackageLock): Promise<Locked
   let reported = 0;
   return await workspace.store.fetch(lock, (done, total) => {
     const tenth = Math.floor((done * 10) / total);
-    if (tenth > reported && done < total) {
+    if (total >= 20 && tenth > reported && done < total) {
       workspace.say(`packages for ${lock.set}: ${done} of ${total} (${megabytes} MB in all)`);
     }
     reported = tenth;

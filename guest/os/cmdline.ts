@@ -1,0 +1,24 @@
+import { AppError } from "#core/errors/app-error.ts";
+import type { Flavour } from "./package-set.ts";
+
+/** spec/os.md 1.4: why each word is there. */
+const FIXED = "console=ttyS0 init=/init panic=1 net.ifnames=0 biosdevname=0 mce=off oops=panic " +
+  "pci=noearly pci=nommconf random.trust_cpu=y random.trust_bootloader=n tsc=reliable no-kvmclock";
+
+/** The TEE driver of a flavour: a production image refuses to run without hardware. */
+const TEE: Readonly<Record<Flavour, string>> = { dev: "sim", prod: "tdx" };
+
+/**
+ * The kernel command line of an image. `rootHash`: 64 hex digits; `rootSize`: bytes of the file system,
+ * which is also where its hash tree starts.
+ */
+export function kernelCommandLine(flavour: Flavour, rootHash: string, rootSize: number): string {
+  if (!/^[0-9a-f]{64}$/.test(rootHash)) {
+    throw new AppError("os-build/image-invalid", `'${rootHash}' is not a root hash`);
+  }
+  if (!Number.isSafeInteger(rootSize) || rootSize <= 0 || rootSize % 4096 !== 0) {
+    throw new AppError("os-build/image-invalid", `A root of ${rootSize} bytes is not whole blocks`);
+  }
+  return `${FIXED} dstack.rootfs_hash=${rootHash} dstack.rootfs_size=${rootSize} ` +
+    `dstack.tee=${TEE[flavour]}`;
+}
