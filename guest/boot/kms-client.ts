@@ -110,27 +110,34 @@ export function prpcBase(url: string): string {
 /** A TLS client that talks to a KMS under `caPem` only. */
 export function kmsFetch(
   tls: { readonly caPem: string; readonly certPem?: string; readonly keyPem?: string },
-  ports: KmsTrust,
+  trust: KmsTrust,
 ): FetchLike {
-  return ports.makeTlsFetch({
+  return trust.makeTlsFetch({
     ...tls,
     verify: "ca",
     checkHostname: true,
     async onPeerCertificate(der) {
-      const certificate = parseCertificate(der);
-      const { specialUsage } = readIssuerClaims(certificate);
-      if (specialUsage !== SPECIAL_USAGE.kmsRpc) {
-        throw new AppError(
-          "guest/kms-untrusted",
-          `The server's certificate is for ${
-            specialUsage ?? "nothing"
-          }, not ${SPECIAL_USAGE.kmsRpc}`,
-        );
+      try {
+        await judgeKms(der, trust);
+      } catch (cause) {
+        if (cause instanceof AppError && cause.code === "guest/kms-untrusted") throw cause;
+        throw new AppError("guest/kms-untrusted", "The server's certificate is refused", { cause });
       }
-      const evidence = peerEvidence(certificate);
-      if (evidence !== undefined) await ports.verifyKmsEvidence(evidence);
     },
   });
+}
+
+async function judgeKms(der: Uint8Array, trust: KmsTrust): Promise<void> {
+  const certificate = parseCertificate(der);
+  const { specialUsage } = readIssuerClaims(certificate);
+  if (specialUsage !== SPECIAL_USAGE.kmsRpc) {
+    throw new AppError(
+      "guest/kms-untrusted",
+      `The server's certificate is for ${specialUsage ?? "nothing"}, not ${SPECIAL_USAGE.kmsRpc}`,
+    );
+  }
+  const evidence = peerEvidence(certificate);
+  if (evidence !== undefined) await trust.verifyKmsEvidence(evidence);
 }
 
 async function requestFrom(url: string, vmConfig: string, ports: KmsPorts): Promise<KmsAnswer> {

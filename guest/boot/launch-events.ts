@@ -1,9 +1,8 @@
-import { sha256 } from "@noble/hashes/sha2.js";
 import { utf8 } from "#core/bytes/bytes.ts";
 import type { AppCompose } from "#core/compose/app-compose.ts";
 import { gpuPolicyHash } from "#core/compose/gpu-policy.ts";
+import { initScriptHashes } from "#core/compose/launch-binding.ts";
 import { type KeyProvider, keyProviderEventPayload } from "#core/compose/key-provider.ts";
-import type { RuntimeEventVersion } from "#core/event-log/runtime-event.ts";
 
 /** A launch event before its digest version is known. */
 export interface LaunchEvent {
@@ -46,11 +45,3 @@ export function storageFsEvent(fs: "ext4" | "zfs"): LaunchEvent {
 }
 
 export const SYSTEM_READY: LaunchEvent = { event: "system-ready", payload: EMPTY };
-
-export function initScriptHashes(compose: AppCompose): Uint8Array[] {
-  return compose.initScripts.map((script) => sha256(utf8(script)));
-}
-
-export type ExtendLaunchEvent = (
-  event: LaunchEvent & { readonly version: RuntimeEventVersion },
-) => Promise<void>;

@@ -2,8 +2,10 @@ import { equalBytes, toHex, utf8 } from "#core/bytes/bytes.ts";
 import { type AppCompose, checkManifestRules, parseAppCompose } from "#core/compose/app-compose.ts";
 import { gpuPolicyHash } from "#core/compose/gpu-policy.ts";
 import { composeHash as hashCompose } from "#core/compose/identity.ts";
+import { initScriptHashes } from "#core/compose/launch-binding.ts";
 import { checkLaunchToken } from "#core/compose/launch-token.ts";
 import { checkMrConfigId } from "#core/compose/mr-config.ts";
+import { checkRequirements } from "#core/compose/requirements.ts";
 import {
   decryptEnv,
   renderEnvFile,
@@ -21,6 +23,7 @@ import type { Tee } from "../tee/tee.ts";
 import { type AppKeys, encodeAppKeys } from "./app-keys.ts";
 import { type DataDiskPorts, mountDataDisk } from "./data-disk.ts";
 import { withRegistryMirror } from "./docker-config.ts";
+import { readGuestFacts } from "./guest-facts.ts";
 import { type GatewayPorts, refreshGateway } from "./gateway.ts";
 import type { HostFiles } from "./host-files.ts";
 import type { HostNotifier } from "./host-notifier.ts";
@@ -29,7 +32,6 @@ import type { KernelParameters } from "./kernel-parameters.ts";
 import { type KmsTrust, requestAppKeys } from "./kms-client.ts";
 import {
   bootEvents,
-  initScriptHashes,
   keyProviderEvent,
   type LaunchEvent,
   osImageHashEvent,
@@ -37,7 +39,6 @@ import {
   SYSTEM_READY,
 } from "./launch-events.ts";
 import { seededAppKeys } from "./local-keys.ts";
-import { checkRequirements } from "./requirements.ts";
 import { parseSysConfig, type SysConfig } from "./sys-config.ts";
 
 /** Created last: the agent and the app wait for it. */
@@ -162,7 +163,10 @@ async function checkPolicy({ compose, hostFiles, sysConfig, parameters, ports }:
     throw new AppError("compose/unsupported", "This image does not support verity_volumes");
   }
   if (compose.requirements !== undefined) {
-    await checkRequirements(compose.requirements, sysConfig.vmConfig, ports.files);
+    checkRequirements(
+      compose.requirements,
+      await readGuestFacts(sysConfig.vmConfig, ports.files),
+    );
     const pinnedToken = compose.requirements.launchTokenHash;
     if (pinnedToken !== undefined) checkLaunchToken(pinnedToken, hostFiles.get(".user-config"));
   }

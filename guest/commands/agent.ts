@@ -9,7 +9,7 @@ import { readCloud, readSystemFiles } from "../adapters/system-files.ts";
 import { dstackSocketApp, externalApp, tappdSocketApp } from "../agent/agent-app.ts";
 import { createAgent } from "../agent/agent.ts";
 import { systemMetrics } from "../agent/system-metrics.ts";
-import { osReleaseValue } from "../boot/requirements.ts";
+import { osReleaseValue } from "../boot/guest-facts.ts";
 import { GUEST_VERSION } from "../version.ts";
 import { readKeyedGuestContext, waitForSetup, WORK_DIR } from "./guest-context.ts";
 

@@ -1,0 +1,408 @@
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import { toHex, utf8 } from "#core/bytes/bytes.ts";
+import { type AppComposeSpec, createAppCompose } from "#core/compose/create-app-compose.ts";
+import { composeHash } from "#core/compose/identity.ts";
+import { mrConfigIdV1 } from "#core/compose/mr-config.ts";
+import { encryptEnv } from "#core/crypto/env-encryption.ts";
+import { x25519PublicKey } from "#core/crypto/app-keys.ts";
+import { AppError } from "#core/errors/app-error.ts";
+import type { RuntimeEvent } from "#core/event-log/runtime-event.ts";
+import { createSimulatedPlatform } from "#core/tdx/simulated-platform.ts";
+import type { Tee } from "../tee/tee.ts";
+import type { HostFileName } from "./host-files.ts";
+import { READY_MARKER, setup, type SetupPorts } from "./setup.ts";
+
+const WORK_DIR = "/var/volatile/dstack";
+const platform = createSimulatedPlatform(new Uint8Array(32).fill(7));
+const zero = new Uint8Array(48);
+
+interface Scenario {
+  readonly compose?: Partial<AppComposeSpec>;
+  readonly composeText?: string;
+  readonly sysConfig?: object;
+  readonly instanceInfo?: string;
+  readonly encryptedEnv?: Uint8Array;
+  readonly mrConfigId?: Uint8Array;
+  readonly loggedBefore?: readonly RuntimeEvent[];
+  readonly failing?: { readonly program: string; readonly stderr: string };
+}
+
+/** A guest of object literals that records what setup does to it. */
+function guest(scenario: Scenario) {
+  const composeBytes = scenario.composeText === undefined
+    ? createAppCompose({
+      name: "app",
+      dockerComposeFile: "services: {}",
+      keyProvider: "none",
+      gatewayEnabled: false,
+      storageFs: "ext4",
+      ...scenario.compose,
+    })
+    : utf8(scenario.composeText);
+  const steps: string[] = [];
+  const events: RuntimeEvent[] = [...scenario.loggedBefore ?? []];
+  const notified: [string, string][] = [];
+  const consoleLines: string[] = [];
+  const written = new Map<string, { text: string; mode: number }>();
+  const disk = new Uint8Array(64 * 1024 * 1024);
+  const mounted = new Set<string>();
+
+  const tee: Tee = {
+    simulated: true,
+    quote(reportData) {
+      steps.push("quote");
+      return Promise.resolve(platform.signQuote({
+        mrTd: zero,
+        rtmrs: [zero, zero, zero, zero],
+        mrConfigId: scenario.mrConfigId ?? zero,
+        reportData,
+      }));
+    },
+    extend(event) {
+      steps.push(`event ${event.event}`);
+      events.push(event);
+      return Promise.resolve();
+    },
+    runtimeEvents: () => Promise.resolve([...events]),
+    eventLog: () => Promise.resolve([]),
+  };
+  const hostFiles = new Map<HostFileName, Uint8Array>([
+    ["app-compose.json", composeBytes],
+    [".sys-config.json", utf8(JSON.stringify({ vm_config: "{}", ...scenario.sysConfig }))],
+  ]);
+  if (scenario.instanceInfo !== undefined) {
+    hostFiles.set(".instance_info", utf8(scenario.instanceInfo));
+  }
+  if (scenario.encryptedEnv !== undefined) hostFiles.set(".encrypted-env", scenario.encryptedEnv);
+
+  const ports: SetupPorts = {
+    files: {
+      read: (path) => {
+        const text = written.get(path)?.text;
+        return Promise.resolve(
+          path.endsWith("/luks/header") && text !== undefined
+            ? crafted
+            : text === undefined
+            ? undefined
+            : utf8(text),
+        );
+      },
+      write(path, data, mode) {
+        const text = typeof data === "string" ? data : `${data.length} bytes`;
+        written.set(path, { text, mode });
+        return Promise.resolve();
+      },
+      makeDirectory: () => Promise.resolve(),
+      exists: (path) => Promise.resolve(written.has(path) || path.startsWith("/dev/mapper/")),
+      list: () => Promise.resolve([]),
+      remove(path) {
+        for (const name of written.keys()) if (name.startsWith(path)) written.delete(name);
+        return Promise.resolve();
+      },
+      symlink: (target, path) =>
+        Promise.resolve(void written.set(path, { text: `-> ${target}`, mode: 0 })),
+    },
+    run(argv) {
+      steps.push(argv.slice(0, 2).join(" "));
+      if (argv[0] === scenario.failing?.program) {
+        return Promise.resolve({ code: 1, stdout: "", stderr: scenario.failing!.stderr });
+      }
+      if (argv[1] === "luksFormat") {
+        written.set("/run/dstack/luks/header", { text: "", mode: 0o600 });
+      }
+      if (argv[0] === "mount") mounted.add(argv.at(-1)!);
+      return Promise.resolve({ code: 0, stdout: "", stderr: "" });
+    },
+    log: () => {},
+    sleep: () => Promise.resolve(),
+    now: () => new Date("2026-01-01T00:00:00Z"),
+    random: (length) => new Uint8Array(length).fill(9),
+    kernelParameters: () =>
+      Promise.resolve({
+        tee: "sim",
+        dataDevice: undefined,
+        storageEncrypted: true,
+        storageFs: undefined,
+      }),
+    takeHostFiles: () => Promise.resolve(hostFiles),
+    createNotifier: () => ({
+      notify(event, payload) {
+        notified.push([event, payload]);
+        steps.push(`notify ${event} ${payload.slice(0, 40)}`);
+      },
+      flush: () => Promise.resolve(),
+    }),
+    openTee: () => Promise.resolve(tee),
+    findDataDevice: () => Promise.resolve("/dev/vdb"),
+    dataDisk: {
+      openDisk: () =>
+        Promise.resolve({
+          sizeBytes: disk.length,
+          read: (offset, length) => Promise.resolve(disk.subarray(offset, offset + length)),
+          writeDurably(offset, bytes) {
+            steps.push("write header");
+            disk.set(bytes, offset);
+            return Promise.resolve();
+          },
+        }),
+      isMountPoint: (path) => Promise.resolve(mounted.has(path)),
+    },
+    kmsTrust: () => ({
+      makeTlsFetch: () => () => {
+        steps.push("KMS request");
+        return Promise.reject(new AppError("upstream/refused", "Boot denied: not today"));
+      },
+      verifyKmsEvidence: () => Promise.resolve(),
+    }),
+    createIssuer: () => () => Promise.reject(new TypeError("no certificate is needed here")),
+    console: (line) => Promise.resolve(void consoleLines.push(line)),
+  };
+  const options = { workDir: WORK_DIR, mountPoint: `${WORK_DIR}/persistent`, device: undefined };
+  return {
+    run: () => setup(options, ports),
+    steps,
+    events,
+    notified,
+    consoleLines,
+    written,
+    mounted,
+    composeBytes,
+    disk,
+  };
+}
+
+/** A valid header as cryptsetup would have written it; luks-header.test.ts says why it is valid. */
+const crafted = craftedHeader();
+
+describe("setup of an app without a key provider", () => {
+  test("measures in the reference's order and ends ready", async () => {
+    const vm = guest({});
+    await vm.run();
+    assert.deepEqual(vm.events.map(({ event }) => event), [
+      "system-preparing",
+      "app-id",
+      "compose-hash",
+      "gpu-policy-hash",
+      "instance-id",
+      "boot-mr-done",
+      "key-provider",
+      "storage-fs",
+      "system-ready",
+    ]);
+    const payload = (name: string) => vm.events.find(({ event }) => event === name)!.payload;
+    const hash = composeHash(vm.composeBytes);
+    assert.equal(toHex(payload("compose-hash")), toHex(hash));
+    assert.equal(toHex(payload("app-id")), toHex(hash.slice(0, 20)));
+    assert.equal(new TextDecoder().decode(payload("key-provider")), '{"name":"none","id":""}');
+    assert.equal(new TextDecoder().decode(payload("storage-fs")), "ext4");
+    assert.ok(vm.written.has(READY_MARKER));
+    assert.deepEqual(vm.notified.map(([event, text]) => event === "instance.info" ? event : text), [
+      "requesting app keys",
+      "initializing data disk",
+      "instance.info",
+      "data disk ready",
+      "setting up docker",
+    ]);
+  });
+
+  test("keys and decrypted environment are for root alone", async () => {
+    const vm = guest({});
+    await vm.run();
+    for (const name of [".appkeys.json", ".decrypted-env", ".decrypted-env.json"]) {
+      assert.equal(vm.written.get(`${WORK_DIR}/.host-shared/${name}`)?.mode, 0o600, name);
+    }
+    const keys = JSON.parse(vm.written.get(`${WORK_DIR}/.host-shared/.appkeys.json`)!.text);
+    assert.deepEqual(Object.keys(keys.key_provider), ["None"]);
+    assert.equal(keys.env_crypt_key, "");
+  });
+
+  test("the header reaches the disk after the file system is made", async () => {
+    const vm = guest({});
+    await vm.run();
+    const order = ["cryptsetup luksFormat", "cryptsetup open", "mkfs.ext4 -F", "write header"];
+    const at = order.map((step) => vm.steps.indexOf(step));
+    assert.deepEqual([...at].sort((a, b) => a - b), at);
+    assert.ok(at[0]! >= 0);
+    assert.ok(vm.steps.indexOf("write header") < vm.steps.indexOf("mount -t"));
+    assert.equal(vm.written.has("/run/dstack/luks/header"), false, "the copy is gone");
+  });
+
+  test("docker starts as soon as its directories are there, on the mirror the host names", async () => {
+    const vm = guest({ sysConfig: { docker_registry: "http://10.0.2.2:5000" } });
+    await vm.run();
+    const config = JSON.parse(vm.written.get("/etc/docker/daemon.json")!.text);
+    assert.deepEqual(config, {
+      "registry-mirrors": ["http://10.0.2.2:5000"],
+      "insecure-registries": ["10.0.2.2:5000"],
+    });
+    for (const path of ["/var/lib/docker", "/var/lib/containerd", "/dstack"]) {
+      assert.ok(vm.mounted.has(path), path);
+    }
+    assert.ok(vm.steps.lastIndexOf("mount --rbind") < vm.steps.indexOf("systemctl start"));
+  });
+
+  test("init scripts run before docker does", async () => {
+    const vm = guest({ compose: { initScripts: ["echo one"] } });
+    await vm.run();
+    assert.ok(vm.steps.indexOf("bash -e") < vm.steps.indexOf("systemctl start"));
+    assert.equal(vm.events.filter(({ event }) => event === "init-script-hash").length, 1);
+  });
+
+  test("accepts the host's launch binding when it is this app's, and no other", async () => {
+    const own = guest({}).composeBytes;
+    await guest({ mrConfigId: mrConfigIdV1(composeHash(own)) }).run();
+    const vm = guest({ mrConfigId: mrConfigIdV1(new Uint8Array(32).fill(1)) });
+    await assert.rejects(vm.run(), { code: "measurement/mr-config-mismatch" });
+    assert.equal(vm.written.has(`${WORK_DIR}/.host-shared/.appkeys.json`), false);
+    assert.equal(vm.events.some(({ event }) => event === "key-provider"), false);
+  });
+
+  test("keeps the app id and forgets the seed of an earlier boot", async () => {
+    const info = { app_id: "aa".repeat(20), instance_id_seed: "bb".repeat(20), instance_id: "" };
+    const vm = guest({ instanceInfo: JSON.stringify(info) });
+    await vm.run();
+    const sent = JSON.parse(vm.notified.find(([event]) => event === "instance.info")![1]);
+    assert.equal(sent.app_id, "aa".repeat(20));
+    assert.equal(sent.instance_id_seed, "09".repeat(20));
+  });
+
+  test("a second run in a boot that is ready does nothing", async () => {
+    const vm = guest({});
+    await vm.run();
+    const before = vm.steps.length;
+    await vm.run();
+    assert.equal(vm.steps.length, before);
+  });
+
+  test("a boot that was measured before and failed is not measured twice", async () => {
+    const event = { event: "system-preparing", payload: new Uint8Array(), version: 1 as const };
+    const vm = guest({ loggedBefore: [event] });
+    await assert.rejects(vm.run(), { code: "guest/tee" });
+    assert.equal(vm.events.length, 1);
+  });
+});
+
+describe("what stops a boot", () => {
+  const REFUSED: [string, Scenario, RegExp][] = [
+    ["a compose that is no JSON", { composeText: "nope" }, /^input\/malformed: /],
+    ["a repeated member", { composeText: '{"name":"a","name":"b"}' }, /^input\/malformed: /],
+    ["zfs", { compose: { storageFs: "zfs" } }, /^compose\/unsupported: .*ZFS/],
+    ["a local key provider", { compose: { keyProvider: "local" } }, /^compose\/unsupported: /],
+    ["a tpm key provider", { compose: { keyProvider: "tpm" } }, /^compose\/unsupported: /],
+    [
+      "another platform",
+      { compose: { requirements: { platforms: ["dstack-amd-sev-snp"] } } },
+      /^compose\/requirement-unmet: /,
+    ],
+    ["no KMS", { compose: { keyProvider: "kms" } }, /^config\/invalid: No KMS URLs are set/],
+    ["a sys-config without vm_config", { sysConfig: { vm_config: null } }, /vm_config/],
+    ["a pin on the KMS", { compose: { keyProviderId: utf8("x") } }, /^guest\/kms-untrusted: /],
+    [
+      "a disk that cannot be opened",
+      { failing: { program: "cryptsetup", stderr: "No key available" } },
+      /^guest\/disk: .*No key available/,
+    ],
+  ];
+  for (const [name, scenario, expected] of REFUSED) {
+    test(`${name} is told to the host and printed`, async () => {
+      const vm = guest(scenario);
+      await assert.rejects(vm.run());
+      const errors = vm.notified.filter(([event]) => event === "boot.error");
+      if (!name.startsWith("a sys-config")) {
+        assert.equal(errors.length, 1);
+        assert.match(errors[0]![1], expected);
+      }
+      assert.equal(vm.consoleLines.length, 1);
+      assert.match(vm.consoleLines[0]!, /^dstack-boot-error code=[a-z]+\/[a-z-]+ \S/);
+      assert.equal(vm.consoleLines[0]!.includes("\n"), false);
+      assert.equal(vm.written.has(READY_MARKER), false);
+    });
+  }
+
+  test("policy comes before the first key request, and before anything is measured", async () => {
+    const requirements = { os_version: ">=99.0.0" };
+    const vm = guest({
+      compose: { keyProvider: "kms", requirements },
+      sysConfig: { kms_urls: ["https://kms"] },
+    });
+    await assert.rejects(vm.run());
+    assert.equal(vm.steps.includes("KMS request"), false);
+    assert.equal(vm.events.length, 0);
+  });
+
+  test("keys are asked for after boot-mr-done, and a refusal ends the boot", async () => {
+    const vm = guest({
+      compose: { keyProvider: "kms" },
+      sysConfig: { kms_urls: ["https://kms"] },
+    });
+    await assert.rejects(vm.run(), { code: "guest/kms-refused" });
+    assert.ok(vm.steps.indexOf("event boot-mr-done") < vm.steps.indexOf("KMS request"));
+    assert.equal(vm.events.at(-1)?.event, "boot-mr-done");
+    assert.match(vm.notified.at(-1)![1], /^guest\/kms-refused: .*Boot denied: not today/);
+  });
+
+  test("the console never shows the plaintext of an environment", async () => {
+    const secret = new Uint8Array(32).fill(5);
+    const env = encryptEnv(x25519PublicKey(secret), [{ key: "PASSWORD", value: "hunter2" }]);
+    const vm = guest({ encryptedEnv: env });
+    await vm.run(); // no KMS, no key for it: it stays closed
+    assert.equal(vm.written.get(`${WORK_DIR}/.host-shared/.decrypted-env`)?.text, "");
+    assert.doesNotMatch(JSON.stringify([vm.notified, vm.consoleLines]), /hunter2/);
+  });
+});
+
+function craftedHeader(): Uint8Array {
+  const json = JSON.stringify({
+    keyslots: {
+      "0": {
+        type: "luks2",
+        key_size: 64,
+        af: { type: "luks1", stripes: 4000, hash: "sha256" },
+        area: {
+          type: "raw",
+          offset: "32768",
+          size: "258048",
+          encryption: "aes-xts-plain64",
+          key_size: 64,
+        },
+        kdf: { type: "pbkdf2", hash: "sha256", iterations: 1000, salt: "AA==" },
+      },
+    },
+    tokens: {},
+    segments: {
+      "0": {
+        type: "crypt",
+        offset: "16777216",
+        size: "dynamic",
+        iv_tweak: "0",
+        encryption: "aes-xts-plain64",
+        sector_size: 512,
+      },
+    },
+    digests: {
+      "0": {
+        type: "pbkdf2",
+        keyslots: ["0"],
+        segments: ["0"],
+        hash: "sha256",
+        iterations: 1000,
+        salt: "AA==",
+        digest: "AA==",
+      },
+    },
+    config: { json_size: "12288", keyslots_size: "16744448" },
+  });
+  const bytes = new Uint8Array(5 * 1024 * 1024);
+  for (const copy of [0, 1]) {
+    const at = copy * 16384;
+    const view = new DataView(bytes.buffer, at);
+    const magic = copy === 0 ? [0x4c, 0x55, 0x4b, 0x53] : [0x53, 0x4b, 0x55, 0x4c];
+    bytes.set([...magic, 0xba, 0xbe, 0, 2], at);
+    view.setBigUint64(8, 16384n);
+    bytes.set(utf8("sha256"), at + 0x48);
+    view.setBigUint64(0x100, BigInt(at));
+    bytes.set(utf8(json), at + 0x1000);
+  }
+  return bytes;
+}
