@@ -1,10 +1,13 @@
 import { readFile } from "node:fs/promises";
 import { parseArgs } from "node:util";
+import { getLogger } from "@logtape/logtape";
+import { loadConfig } from "#adapters/config.ts";
 import { serveHttp } from "#adapters/http-server.ts";
-import { noMetrics } from "#core/http/metrics.ts";
+import { configureLogging } from "#adapters/logging.ts";
+import { createPrometheusMetrics } from "#adapters/metrics.ts";
 import { createAuthApp } from "#functions/auth/app.ts";
 import { authConfigSchema } from "./auth-config.ts";
-import { closeOnSignal, errorFacts, logLine, readConfig } from "./process.ts";
+import { closeOnSignal } from "./process.ts";
 import { VERSION } from "./version.ts";
 
 /** The authorisation service: `--config auth.toml`, `--check-config`. */
@@ -12,16 +15,21 @@ export async function authMain(argv: readonly string[]): Promise<void> {
   const { values } = parseArgs({
     args: [...argv],
     options: {
-      config: { type: "string", short: "c" },
+      config: { type: "string", short: "c", default: "auth.toml" },
       "check-config": { type: "boolean", default: false },
     },
   });
-  const config = await readConfig(values.config, authConfigSchema);
+  const config = await loadConfig(authConfigSchema, {
+    file: values.config,
+    envPrefix: "DSTACK_AUTH_",
+  });
   if (values["check-config"]) return;
+  await configureLogging({ program: "auth", level: config.log_level });
+  const log = getLogger("auth");
   const app = createAuthApp({
     readAllowlist: () => readFile(config.allowlist, "utf8"),
     logDecision: ({ role, boot, decision }) => {
-      logLine("info", "decision", {
+      log.info("decision", {
         role,
         allowed: decision.isAllowed,
         reason: decision.reason,
@@ -33,11 +41,11 @@ export async function authMain(argv: readonly string[]): Promise<void> {
         tcb_status: boot.tcbStatus,
       });
     },
-    logError: (error) => logLine("error", "allowlist", errorFacts(error)),
-    metrics: noMetrics,
+    logError: (error) => log.error("Allowlist cannot be used", { error }),
+    metrics: createPrometheusMetrics(),
     version: VERSION,
   });
   const server = await serveHttp(app.fetch, { host: config.address, port: config.port });
-  logLine("info", "auth is serving", { address: `${config.address}:${server.port}` });
+  log.info("auth is serving", { address: `${config.address}:${server.port}` });
   closeOnSignal(() => server.close());
 }

@@ -2,7 +2,11 @@ import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import process from "node:process";
 import { parseArgs } from "node:util";
+import { getLogger } from "@logtape/logtape";
+import { loadConfig } from "#adapters/config.ts";
 import { writeFileAtomic } from "#adapters/files.ts";
+import { configureLogging } from "#adapters/logging.ts";
+import { createPrometheusMetrics } from "#adapters/metrics.ts";
 import { fromHex } from "#core/bytes/bytes.ts";
 import { AppError } from "#core/errors/app-error.ts";
 import { noMetrics } from "#core/http/metrics.ts";
@@ -11,7 +15,7 @@ import { type KmsConfig, kmsConfigSchema } from "#functions/kms/config.ts";
 import { issueCertByHand, ISSUED_BY_HAND } from "#functions/kms/issue-cert.ts";
 import { hasKeys, loadRootCa } from "#functions/kms/key-store.ts";
 import { type KmsServiceOptions, openKms, startKms } from "./kms-service.ts";
-import { closeOnSignal, errorFacts, logLine, readConfig } from "./process.ts";
+import { closeOnSignal } from "./process.ts";
 import { VERSION } from "./version.ts";
 
 /**
@@ -23,7 +27,7 @@ export async function kmsMain(argv: readonly string[]): Promise<void> {
     args: [...argv],
     allowPositionals: true,
     options: {
-      config: { type: "string", short: "c" },
+      config: { type: "string", short: "c", default: "kms.toml" },
       "check-config": { type: "boolean", default: false },
       "app-id": { type: "string" },
       subject: { type: "string" },
@@ -35,7 +39,11 @@ export async function kmsMain(argv: readonly string[]): Promise<void> {
   if (more.length > 0 || command !== undefined && command !== "issue-cert") {
     throw new AppError("config/invalid", `Unknown command: ${positionals.join(" ")}`);
   }
-  const config = await readConfig(values.config, kmsConfigSchema);
+  const config = await loadConfig(kmsConfigSchema, {
+    file: values.config,
+    envPrefix: "DSTACK_KMS_",
+    otherVariables: [ADMIN_TOKEN],
+  });
   if (values["check-config"]) return;
   if (command === "issue-cert") {
     const { "app-id": appId, subject, "alt-name": altNames, out } = values;
@@ -44,7 +52,8 @@ export async function kmsMain(argv: readonly string[]): Promise<void> {
     }
     return await issueCert(config, fromHex(appId, "--app-id", 20), subject, altNames, out);
   }
-  const service = await startKms(config, serviceOptions(logLine));
+  await configureLogging({ program: "kms", level: config.log_level });
+  const service = await startKms(config, serviceOptions(config));
   closeOnSignal(() => service.close());
 }
 
@@ -56,10 +65,8 @@ async function issueCert(
   altNames: readonly string[],
   out: string,
 ): Promise<void> {
-  const log = (level: string, message: string, facts: object = {}) => {
-    if (level !== "info") process.stderr.write(`${message}: ${JSON.stringify(facts)}\n`);
-  };
-  const { files, ports, close } = await openKms(config, serviceOptions(log));
+  await configureLogging({ program: "kms", level: "warning" });
+  const { files, ports, close } = await openKms(config, serviceOptions(config));
   try {
     if (!await hasKeys(files)) {
       throw new AppError("kms/not-ready", "This KMS has no keys yet: start it first");
@@ -76,21 +83,31 @@ async function issueCert(
   }
 }
 
-function serviceOptions(
-  log: (level: "info" | "warning" | "error", message: string, facts?: object) => void,
-): KmsServiceOptions {
+const ADMIN_TOKEN = "DSTACK_KMS_ADMIN_TOKEN";
+
+function serviceOptions({ core }: KmsConfig): KmsServiceOptions {
+  const log = getLogger("kms");
+  const metrics = core.metrics.enabled ? createPrometheusMetrics() : noMetrics;
+  const decisions = metrics.counter({
+    name: "dstack_kms_decisions_total",
+    help: "Decisions about keys and certificates",
+    labels: ["method", "outcome", "reason"],
+  });
   const agent = process.env["DSTACK_AGENT_ADDRESS"]?.replace(/^unix:/, "");
   return {
     version: VERSION,
-    metrics: noMetrics,
+    metrics,
     log: {
-      decision: (row) => log("info", "decision", decisionToJson(row)),
-      error: (what, error) => log("error", what, errorFacts(error)),
-      info: (message, facts) => log("info", message, facts),
+      decision: (row) => {
+        decisions.add(1, { method: row.method, outcome: row.outcome, reason: row.reason });
+        log.info("decision", decisionToJson(row));
+      },
+      error: (what, error) => log.error("Failed: {what}", { what, error }),
+      info: (message, facts) => log.info(message, { ...facts }),
     },
     agentSockets: agent === undefined
       ? ["/var/run/dstack/dstack.sock", "/var/run/dstack.sock"]
       : [agent],
-    adminToken: process.env["DSTACK_KMS_ADMIN_TOKEN"] || process.env["ADMIN_API_TOKEN"],
+    adminToken: process.env[ADMIN_TOKEN] || process.env["ADMIN_API_TOKEN"],
   };
 }

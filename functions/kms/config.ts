@@ -112,7 +112,7 @@ const coreSchema = z.strictObject({
 
 /** kms.toml: the reference's keys, defaults and meanings (kms.md 9), and a few of ours. */
 export const kmsConfigSchema = z.strictObject({
-  log_level: z.string().default("info"),
+  log_level: z.enum(["trace", "debug", "info", "warning", "error", "fatal"]).default("info"),
   default: z.looseObject({}).optional(),
   rpc: withDefaults(z.strictObject({
     address: z.string().default("0.0.0.0"),
