@@ -200,8 +200,7 @@ class Demo {
     await this.#services.start(stack.kms(this.#simulated));
     this.#phases.detail("gateway");
     await this.#gatewayIdentity();
-    const wireguard = await this.#wireguardKey();
-    await this.#services.start(stack.gateway(wireguard, authority));
+    await this.#services.start(stack.gateway(authority));
     this.#phases.detail("verifier");
     await this.#services.start(stack.verifier(this.#simulated));
   }
@@ -226,16 +225,6 @@ class Demo {
       "--out",
       out,
     ]);
-  }
-
-  async #wireguardKey(): Promise<{ privateKey: string; publicKey: string }> {
-    const path = this.#stack.path("gateway", "wg.key");
-    if (!existsSync(path)) writeSecret(path, await run(["wg", "genkey"]));
-    const privateKey = readFileSync(path, "utf8").trim();
-    // `wg pubkey` reads its input: the key never stands in an argument list.
-    const child = execFileAsync("wg", ["pubkey"]);
-    child.child.stdin!.end(`${privateKey}\n`);
-    return { privateKey, publicKey: (await child).stdout.trim() };
   }
 
   async #deploy(imageName: string, pinned: string): Promise<DeployedApp> {

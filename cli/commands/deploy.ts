@@ -181,7 +181,7 @@ interface ChosenImage {
 }
 
 async function chooseImage(client: Client, wanted: string | undefined): Promise<ChosenImage> {
-  const { images } = dataOf(await client.POST("/prpc/ListImages", { body: {} }));
+  const { images } = dataOf(await client.POST("/prpc/ListImages"));
   const names = images.map(({ name }) => name).join(", ") || "none";
   const fitting = images.filter(({ name }) => wanted === undefined || name === wanted);
   if (fitting.length !== 1) {

@@ -157,7 +157,7 @@ async function appUrl(target: string, options: AppOptions, ports: CliPorts): Pro
     throw new AppError("input/malformed", `'${target}' is neither a URL nor an id of 20 bytes`);
   }
   const client = await dstackdClient(options, ports);
-  const { gateway } = dataOf(await client.POST("/prpc/GetMeta", { body: {} }));
+  const { gateway } = dataOf(await client.POST("/prpc/GetMeta"));
   const id = target.replace(/^0x/, "").toLowerCase();
   return new URL(`https://${id}.${gateway?.base_domain}:${gateway?.port}`);
 }

@@ -7,6 +7,7 @@ import process from "node:process";
 import { stringify as toToml } from "smol-toml";
 import { buildCertificate, defaultNotAfter, selfIssuer } from "#core/ra-tls/certificate-builder.ts";
 import { encodeP256Pkcs8, p256Spki, randomP256Scalar } from "#core/crypto/p256.ts";
+import { makeTlsFetch } from "#adapters/tls-fetch.ts";
 import { encodePem } from "#core/encoding/pem.ts";
 import type { ServiceSpec } from "./service.ts";
 
@@ -155,14 +156,14 @@ export class DemoStack {
     name: string,
     entry: string,
     config: object,
-    readyUrl: string,
-    env: Record<string, string> = {},
+    ready: string | (() => Promise<boolean>),
   ): ServiceSpec {
     return {
       name,
       argv: [process.execPath, entry, "--config", this.#config(name, config)],
-      env,
-      ready: async () => (await fetch(readyUrl, { signal: AbortSignal.timeout(2000) })).ok,
+      ready: typeof ready === "string"
+        ? async () => (await fetch(ready, { signal: AbortSignal.timeout(2000) })).ok
+        : ready,
     };
   }
 
@@ -174,6 +175,17 @@ export class DemoStack {
       root_ca: { tdx: this.simulatedRootPath },
       urls: { pccs: this.pccsUrl },
     };
+  }
+
+  /** Whether a program whose certificate hangs on the KMS's root says it is ready. */
+  async #answersTls(port: number): Promise<boolean> {
+    const fetchTls = makeTlsFetch({
+      verify: "ca",
+      caPem: readFileSync(this.kmsRootCaPath, "utf8"),
+      checkHostname: false,
+    });
+    const url = `https://127.0.0.1:${port}/readyz`;
+    return (await fetchTls(url, { method: "GET", headers: {} })).ok;
   }
 
   registry(): ServiceSpec {
@@ -232,7 +244,7 @@ export class DemoStack {
         },
         onboard: { enabled: true, auto_bootstrap_domain: "10.0.2.2" },
       },
-    }, `http://127.0.0.1:${this.ports.kms}/`);
+    }, () => this.#answersTls(this.ports.kms));
   }
 
   dstackd(imageDir: string, qemu: string): ServiceSpec {
@@ -254,10 +266,7 @@ export class DemoStack {
     }, `http://127.0.0.1:${this.ports.dstackd}/readyz`);
   }
 
-  gateway(
-    wireguard: { privateKey: string; publicKey: string },
-    authority: { chainPath: string; keyPath: string },
-  ): ServiceSpec {
+  gateway(authority: { chainPath: string; keyPath: string }): ServiceSpec {
     return this.#program("gateway", "host-daemon/gateway/main.ts", {
       address: `127.0.0.1:${this.ports.gateway}`,
       tls: {
@@ -267,8 +276,7 @@ export class DemoStack {
       },
       core: {
         wg: {
-          private_key: wireguard.privateKey,
-          public_key: wireguard.publicKey,
+          private_key_file: this.path("gateway", "wg.key"),
           listen_port: this.ports.wireguard,
           ip: "10.91.0.1/16",
           reserved_net: ["10.91.0.1/32"],
@@ -283,15 +291,18 @@ export class DemoStack {
           base_domain: BASE_DOMAIN,
           cert_chain: authority.chainPath,
           cert_key: authority.keyPath,
+          external_port: this.ports.ingress,
+          run_dir: this.path("gateway", "run"),
         },
         admin: {
           enabled: true,
           address: `127.0.0.1:${this.ports.gatewayAdmin}`,
           auth_token: secretFile(this.path("gateway", "admin-token")),
         },
+        app_id: GATEWAY_APP_ID,
         sync: { data_dir: this.path("gateway", "data") },
       },
-    }, `http://127.0.0.1:${this.ports.gatewayAdmin}/readyz`);
+    }, () => this.#answersTls(this.ports.gateway));
   }
 
   verifier(simulated: boolean): ServiceSpec {
