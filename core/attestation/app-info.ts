@@ -60,14 +60,14 @@ export function appInfoOf(attestation: Attestation, options: AppInfoOptions = {}
 }
 
 /** SHA-256 of the boot registers and of the key provider (zeros without one). */
-export function mrSystemOf(td: TdReportBody, keyProviderInfo: Uint8Array): Uint8Array {
+function mrSystemOf(td: TdReportBody, keyProviderInfo: Uint8Array): Uint8Array {
   const [rtmr0, rtmr1, rtmr2] = td.rtmrs;
   const mrKeyProvider = keyProviderInfo.length === 0 ? new Uint8Array(32) : sha256(keyProviderInfo);
   return sha256(concatBytes(td.mrTd, rtmr0, rtmr1, rtmr2, mrKeyProvider));
 }
 
 /** SHA-256 of all registers, and of the host's configuration members when any is set. */
-export function mrAggregatedOf(td: TdReportBody, rtmr3: Uint8Array): Uint8Array {
+function mrAggregatedOf(td: TdReportBody, rtmr3: Uint8Array): Uint8Array {
   const [rtmr0, rtmr1, rtmr2] = td.rtmrs;
   const chosenByHost = concatBytes(td.mrConfigId, td.mrOwner, td.mrOwnerConfig);
   const suffix = isZero(chosenByHost) ? new Uint8Array(0) : chosenByHost;

@@ -1,6 +1,5 @@
 import { sha256 } from "@noble/hashes/sha2.js";
 import { equalBytes, toHex, utf8 } from "../bytes/bytes.ts";
-import { decodePem } from "../encoding/pem.ts";
 import { AppError } from "../errors/app-error.ts";
 import { refusal, refusing } from "../errors/refusal.ts";
 import type { QuoteCollateral } from "../tdx/collateral.ts";
@@ -15,7 +14,7 @@ import { parseQuote, type Quote } from "../tdx/quote.ts";
 import { requireNoDebug, requireTdAttributes } from "../tdx/td-attributes.ts";
 import type { TdReportBody } from "../tdx/td-report-body.ts";
 import { matchTcb, type TcbMatch } from "../tdx/tcb-match.ts";
-import { parseX509Certificate } from "../x509/x509-certificate.ts";
+import { parsePemChain } from "../x509/pem-chain.ts";
 import { appInfoOf } from "./app-info.ts";
 import { type Attestation, TEE_VARIANTS } from "./attestation.ts";
 import { CheckList } from "./check-list.ts";
@@ -140,7 +139,7 @@ class QuoteAppraisal {
     const chain = refusing("certificate-malformed", () => {
       const pem = collateral.pckCertificateChain ??
         refusing("endorsement-missing", () => pckChainOf(quote));
-      return decodePem("CERTIFICATE", pem).map(parseX509Certificate);
+      return parsePemChain(pem);
     });
     this.#anchor = anchorOf(chain, trustAnchors);
     if (!this.#anchor) {

@@ -21,7 +21,7 @@ export interface KeyProviderInfo {
 }
 
 /** Events of the guest itself, in order: everything before `system-ready`. */
-export function launchEventsOf(events: readonly RuntimeEvent[]): readonly RuntimeEvent[] {
+function launchEventsOf(events: readonly RuntimeEvent[]): readonly RuntimeEvent[] {
   const end = events.findIndex(({ event }) => event === SYSTEM_READY);
   return end === -1 ? events : events.slice(0, end);
 }
@@ -101,8 +101,7 @@ export function keyProviderOf(events: readonly RuntimeEvent[]): KeyProviderInfo 
   return parseKeyProvider(launch[index]!.payload);
 }
 
-/** Parses a `key-provider` payload. Throws `attestation/refused`. */
-export function parseKeyProvider(payload: Uint8Array): KeyProviderInfo {
+function parseKeyProvider(payload: Uint8Array): KeyProviderInfo {
   try {
     const json = new JsonObject(
       parseStrictJson(fromUtf8(payload, "key-provider"), "key-provider"),

@@ -1,5 +1,5 @@
 import { AppError } from "../errors/app-error.ts";
-import type { CheckId, ReasonCode, RefusalReason } from "../errors/refusal.ts";
+import type { CheckId, RefusalReason } from "../errors/refusal.ts";
 import type { TeeVariant } from "./attestation.ts";
 
 export type { CheckId, ReasonCode, RefusalReason } from "../errors/refusal.ts";
@@ -107,17 +107,7 @@ export function requireAccepted(verdict: Verdict): Verdict {
   });
 }
 
-/** Whether a check passed; the caller names what it relies on. */
-export function hasPassed(verdict: Verdict, id: CheckId): boolean {
-  return verdict.checks.some((check) => check.id === id && check.result === "passed");
-}
-
 /** The JSON text of a verdict: members in the order of the type, the same bytes on every runtime. */
 export function encodeVerdict(verdict: Verdict): string {
   return JSON.stringify(verdict);
-}
-
-/** Narrows reason codes for callers that log or answer with them. */
-export function reasonCodeOf(verdict: Verdict): ReasonCode | null {
-  return verdict.reason?.code ?? null;
 }

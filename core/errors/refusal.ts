@@ -9,7 +9,6 @@ export const REFUSAL_REASONS = {
   "evidence-unsupported": "evidence-format",
 
   "endorsement-missing": "signature-chain",
-  "endorsement-malformed": "signature-chain",
   "certificate-malformed": "signature-chain",
   "certificate-untrusted": "signature-chain",
   "certificate-not-yet-valid": "signature-chain",

@@ -1,10 +1,10 @@
 import { utf8 } from "../bytes/bytes.ts";
-import { decodePem } from "../encoding/pem.ts";
 import { refusal, refusing } from "../errors/refusal.ts";
 import { type CertificateRevocationList, parseCrl } from "../x509/certificate-revocation-list.ts";
 import { ChainVerifier } from "../x509/chain.ts";
 import { pointOf, verifyEcdsa } from "../x509/ecdsa.ts";
-import { parseX509Certificate, type X509Certificate } from "../x509/x509-certificate.ts";
+import { parsePemChain } from "../x509/pem-chain.ts";
+import type { X509Certificate } from "../x509/x509-certificate.ts";
 import type { QuoteCollateral } from "./collateral.ts";
 import { pckChainOf } from "./pck-chain.ts";
 import { type PckPlatform, pckPlatformOf } from "./pck-certificate.ts";
@@ -175,10 +175,7 @@ function requireCurrent(
 }
 
 function parseChain(pem: string): X509Certificate[] {
-  return refusing(
-    "certificate-malformed",
-    () => decodePem("CERTIFICATE", pem).map(parseX509Certificate),
-  );
+  return refusing("certificate-malformed", () => parsePemChain(pem));
 }
 
 function window(

@@ -3,12 +3,12 @@ import { fromHex, fromUtf8, toHex } from "../bytes/bytes.ts";
 import { ByteWriter } from "../bytes/byte-writer.ts";
 import { DER, DerReader } from "../encoding/der.ts";
 import { JsonObject } from "../encoding/json-object.ts";
-import { decodePem } from "../encoding/pem.ts";
 import { parseStrictJson } from "../encoding/strict-json.ts";
 import { AppError } from "../errors/app-error.ts";
 import type { FetchLike } from "../http/fetch-like.ts";
 import { readResponse } from "../http/response-body.ts";
-import { EXTENSION, parseX509Certificate } from "../x509/x509-certificate.ts";
+import { parsePemChain } from "../x509/pem-chain.ts";
+import { EXTENSION, type X509Certificate } from "../x509/x509-certificate.ts";
 import type { QuoteCollateral } from "./collateral.ts";
 import { pckCaOf, pckPlatformOf } from "./pck-certificate.ts";
 import { CERTIFICATION, parseQuote, type Quote } from "./quote.ts";
@@ -42,11 +42,8 @@ export async function fetchCollateral(
   const pccs = new Pccs(options);
   const pckCertificateChain = await fetchedPckChain(pccs, quote);
   const chain = pckCertificateChain ?? pckChainOf(quote);
-  const leafDer = decodePem("CERTIFICATE", chain)[0];
-  if (!leafDer) {
-    throw new AppError("input/malformed", "Cannot use quote: it has no PCK certificate");
-  }
-  const leaf = parseX509Certificate(leafDer);
+  const [leaf] = parsePemChain(chain);
+  if (!leaf) throw new AppError("input/malformed", "Cannot use quote: it has no PCK certificate");
   const fmspc = toHex(pckPlatformOf(leaf).fmspc).toUpperCase();
   const { tee } = quote.header;
 
@@ -110,7 +107,7 @@ async function fetchRootCrl(pccs: Pccs, chain: string): Promise<Uint8Array> {
     }
   }
   const url = answered(() => {
-    const root = decodePem("CERTIFICATE", chain).at(-1);
+    const root = parsePemChain(chain).at(-1);
     return root && distributionPointOf(root);
   });
   if (url === undefined) {
@@ -120,9 +117,8 @@ async function fetchRootCrl(pccs: Pccs, chain: string): Promise<Uint8Array> {
 }
 
 /** The first http(s) URI of the CRL distribution points extension (RFC 5280 4.2.1.13). */
-function distributionPointOf(certificateDer: Uint8Array): string | undefined {
-  const extension = parseX509Certificate(certificateDer).extensions
-    .get(EXTENSION.crlDistributionPoints);
+function distributionPointOf(certificate: X509Certificate): string | undefined {
+  const extension = certificate.extensions.get(EXTENSION.crlDistributionPoints);
   if (!extension) return undefined;
   const points = new DerReader(extension.value, "CRL distribution points").enter("points");
   while (!points.done) {
