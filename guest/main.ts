@@ -43,6 +43,50 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     run: async ({ options }) =>
       (await import("./commands/gateway-checker.ts")).gatewayCheckerCommand(options),
   },
+  quote: {
+    usage: "quote < 64 bytes",
+    spec: none,
+    run: async () => (await import("./commands/tools.ts")).quoteCommand(),
+  },
+  eventlog: {
+    usage: "eventlog",
+    spec: none,
+    run: async () => (await import("./commands/tools.ts")).eventLogCommand(),
+  },
+  extend: {
+    usage: "extend -e NAME [-p HEX]",
+    spec: {
+      options: { event: "value", payload: "value" },
+      short: { e: "event", p: "payload" },
+    },
+    run: async ({ options }) => (await import("./commands/tools.ts")).extendCommand(options),
+  },
+  show: {
+    usage: "show",
+    spec: none,
+    run: async () => (await import("./commands/tools.ts")).showCommand(),
+  },
+  hex: {
+    usage: "hex [FILE]",
+    spec: none,
+    run: async ({ operands }) => (await import("./commands/tools.ts")).hexCommand(operands[0]),
+  },
+  rand: {
+    usage: "rand [-n 20] [-o FILE] [-x]",
+    spec: {
+      options: { bytes: "value", output: "value", hex: "switch" },
+      short: { n: "bytes", o: "output", x: "hex" },
+    },
+    run: async ({ options }) => (await import("./commands/tools.ts")).randCommand(options),
+  },
+  "notify-host": {
+    usage: "notify-host -e EVENT -d PAYLOAD [-u URL]",
+    spec: {
+      options: { event: "value", payload: "value", url: "value" },
+      short: { e: "event", d: "payload", u: "url" },
+    },
+    run: async ({ options }) => (await import("./commands/tools.ts")).notifyHostCommand(options),
+  },
   ...(typeof __SIM_TEE__ === "undefined" || __SIM_TEE__
     ? {
       simulate: {

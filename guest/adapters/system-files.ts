@@ -1,5 +1,5 @@
 import { readFile, statfs } from "node:fs/promises";
-import type { SystemFiles } from "../agent/system-metrics.ts";
+import type { SystemFiles } from "../agent/system-info.ts";
 
 /** A file of the kernel's, empty where there is none. */
 async function textOf(path: string): Promise<string> {

@@ -14,8 +14,11 @@ import { serveUnix } from "#adapters/unix-http.ts";
 import { decodeAttestation } from "#core/attestation/versioned-attestation.ts";
 import { concatBytes, fromHex, toHex, utf8 } from "#core/bytes/bytes.ts";
 import { simulatedAgent } from "../commands/simulate.ts";
+import { osReleaseValue } from "../boot/guest-facts.ts";
 import { dstackSocketApp, externalApp, tappdSocketApp } from "./agent-app.ts";
 import type { Agent } from "./agent.ts";
+import { guestApiApp } from "./guest-api-service.ts";
+import { parseSystemInfo } from "./system-info.ts";
 
 const VECTORS = process.env["DSTACK_VECTORS"] ?? "../shared/vectors";
 const FOLDER = join(VECTORS, "dstack/simulator");
@@ -25,6 +28,17 @@ const skip = !existsSync(FOLDER) && `skipped: no vectors at ${FOLDER}`;
 const APP_ID = "5bb4ff9a3837357f19dc176407a5709c62eb6c56";
 const APP_ROOT_PUBLIC = "02818494263695e8839122dbd88e281d7380622999df4e60a14befa0f2d096fc7c";
 const KMS_ROOT_PUBLIC = "0321529e458424ab1f710a3a57ec4dad2fb195ddca572f7469242ba6c7563085b6";
+
+const SYSTEM = parseSystemInfo({
+  meminfo:
+    "MemTotal: 2048 kB\nMemFree: 512 kB\nMemAvailable: 1024 kB\nSwapTotal: 0 kB\nSwapFree: 0 kB\n",
+  loadavg: "0.15 0.10 1.25 1/100 200",
+  uptime: "12.34 20.00",
+  cpuinfo: "processor\t: 0\ncpu MHz\t\t: 2400.5\nprocessor\t: 1\n",
+  osRelease: "NAME=dstack\nVERSION_ID=0.1.0\n",
+  kernelVersion: "7.3",
+  disks: [{ name: "/dev/vda", mountPoint: '/a"b', totalBytes: 200, freeBytes: 50 }],
+}, osReleaseValue);
 
 interface Reply {
   readonly status: number;
@@ -356,7 +370,7 @@ describe("the agent over the recorded app", { skip }, () => {
     const external = (compose: Partial<Agent["compose"]>, list: unknown = []) =>
       externalApp({ ...agent, compose: { ...agent.compose, ...compose } }, {
         docker: docker(list),
-        systemMetrics: () => Promise.resolve([{ name: "system_num_cpus", help: "x", value: 2 }]),
+        systemInfo: () => Promise.resolve(SYSTEM),
         now: () => new Date(0),
       });
 
@@ -387,7 +401,11 @@ describe("the agent over the recorded app", { skip }, () => {
         assert.notEqual((await app.request(path)).status, 200, path);
       }
       const metrics = await external({ publicSysinfo: true }).request("/metrics");
-      assert.match(await metrics.text(), /# TYPE system_num_cpus gauge\nsystem_num_cpus 2\n/);
+      const text = await metrics.text();
+      assert.match(text, /# TYPE system_num_cpus gauge\nsystem_num_cpus 2\n/);
+      assert.match(text, /\nsystem_memory_used 1048576\n/);
+      assert.match(text, /\nsystem_load_average_15m 125\n/);
+      assert.match(text, /\ndisk_usage_percentage\{name="\/dev\/vda",mount_point="\/a\\"b"\} 75\n/);
     });
 
     test("escapes container names on its page", async () => {
@@ -395,6 +413,40 @@ describe("the agent over the recorded app", { skip }, () => {
       const page = await (await external({ publicLogs: true }, list).request("/")).text();
       assert.match(page, /&lt;script&gt;/);
       assert.doesNotMatch(page, /<script>/);
+    });
+
+    test("the host's API answers who knows the token, and nobody else", async () => {
+      let poweredOff = 0;
+      const app = guestApiApp(agent, {
+        docker: docker([{ Id: "ab", Names: ["/web"], Created: 5, Status: "Up", State: "running" }]),
+        systemInfo: () => Promise.resolve(SYSTEM),
+        networkInfo: () =>
+          Promise.resolve({
+            dnsServers: ["10.0.2.3"],
+            gateways: [],
+            interfaces: [],
+            wireGuard: "",
+          }),
+        powerOff: () => Promise.resolve(void poweredOff++),
+      }, "secret");
+      const call = (method: string, token: string) =>
+        app.request(`/api/${method}?json`, {
+          method: "POST",
+          headers: { authorization: `Bearer ${token}` },
+        });
+      for (const token of ["", "secre", "secret2"]) {
+        assert.equal((await call("Shutdown", token)).status, 401);
+      }
+      assert.equal(poweredOff, 0);
+      const { containers } = await (await call("ListContainers", "secret")).json();
+      assert.deepEqual(containers[0].names, ["/web"]);
+      assert.equal((await (await call("SysInfo", "secret")).json()).uptime, 12);
+      assert.deepEqual((await (await call("NetworkInfo", "secret")).json()).dns_servers, [
+        "10.0.2.3",
+      ]);
+      assert.equal((await (await call("Info", "secret")).json()).app_id, APP_ID);
+      assert.equal((await call("Shutdown", "secret")).status, 200);
+      assert.equal(poweredOff, 1);
     });
 
     test("names the version on every answer", async () => {
@@ -406,7 +458,7 @@ describe("the agent over the recorded app", { skip }, () => {
       const known = { ...agent, deriveKey: agent.deriveKey };
       const app = externalApp(known, {
         docker: docker([]),
-        systemMetrics: () => Promise.resolve([]),
+        systemInfo: () => Promise.resolve(SYSTEM),
         now: () => new Date(0),
       });
       const reply = await app.request("/prpc/GetAttestationForAppKey?algorithm=ed25519");

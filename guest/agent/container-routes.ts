@@ -1,15 +1,15 @@
 import { Hono } from "hono";
 import { html } from "hono/html";
 import { toBase64, toHex } from "#core/bytes/bytes.ts";
-import { AppError, errorChain } from "#core/errors/app-error.ts";
+import { errorChain } from "#core/errors/app-error.ts";
 import type { FetchLike } from "#core/http/fetch-like.ts";
 import type { Agent } from "./agent.ts";
+import { containerLog, listContainers } from "./docker-client.ts";
 import { type LogChunk, readLogChunks, stripAnsi } from "./docker-log-stream.ts";
 import { InvalidFlagError, type LogQuery, parseLogQuery } from "./log-query.ts";
-import { type Metric, renderMetrics } from "./system-metrics.ts";
+import type { SystemInfo } from "./system-info.ts";
+import { renderMetrics, systemMetrics } from "./system-metrics.ts";
 
-const DOCKER = "http://docker";
-const LIST_TIMEOUT_MS = 5_000;
 /** A followed log that says nothing for so long is ended. */
 const FOLLOW_SILENCE_MS = 600_000;
 /** Streams at a time: each holds a connection to dockerd. */
@@ -18,14 +18,8 @@ const MAX_STREAMS = 32;
 export interface ContainerPorts {
   /** Docker's API on its socket, without a time limit of its own. */
   readonly docker: FetchLike;
-  readonly systemMetrics: () => Promise<readonly Metric[]>;
+  readonly systemInfo: () => Promise<SystemInfo>;
   readonly now: () => Date;
-}
-
-export interface ContainerSummary {
-  /** Without the leading slash. */
-  readonly name: string;
-  readonly status: string;
 }
 
 /** The pages of port 8090; logs and metrics exist only where the app's compose made them public. */
@@ -35,10 +29,14 @@ export function containerRoutes(agent: Agent, ports: ContainerPorts): Hono {
 
   app.get("/", async (c) => {
     const { info, tcbInfo } = await agent.describe();
-    const containers = await listContainers(ports.docker).catch((error) => {
+    const listed = await listContainers(ports.docker).catch((error) => {
       agent.log("containers cannot be listed", { error: errorChain(error) });
       return [];
     });
+    const containers = listed.map(({ names, status }) => ({
+      name: (names[0] ?? "").replace(/^\//, ""),
+      status,
+    }));
     const provider = new TextDecoder().decode(info.keyProviderInfo);
     const rows: [string, string][] = [
       ["App Name", compose.name],
@@ -106,70 +104,33 @@ export function containerRoutes(agent: Agent, ports: ContainerPorts): Hono {
       if (streams >= MAX_STREAMS) return c.json({ error: "Too many log streams" }, 429);
       streams++;
       const stop = new AbortController();
-      const lines = renderLog(containerLog(c.req.param("name"), query, ports.docker, stop), query);
+      const chunks = logChunks(c.req.param("name"), query, ports.docker, stop);
+      const lines = renderLog(chunks, query);
       const body = streamOf(until(lines, stop, () => streams--));
       return c.body(body, 200, { "content-type": "text/plain; charset=utf-8" });
     });
   }
 
   if (compose.publicSysinfo) {
-    app.get("/metrics", async (c) =>
-      c.text(renderMetrics(await ports.systemMetrics()), 200, {
-        "content-type": "text/plain; version=0.0.4; charset=utf-8",
-      }));
+    app.get(
+      "/metrics",
+      async (c) =>
+        c.text(renderMetrics(systemMetrics(await ports.systemInfo())), 200, {
+          "content-type": "text/plain; version=0.0.4; charset=utf-8",
+        }),
+    );
   }
   return app;
 }
 
-export async function listContainers(docker: FetchLike): Promise<readonly ContainerSummary[]> {
-  const response = await docker(`${DOCKER}/containers/json?all=true`, {
-    method: "GET",
-    headers: {},
-    signal: AbortSignal.timeout(LIST_TIMEOUT_MS),
-  });
-  const list: unknown = await response.json();
-  if (!response.ok || !Array.isArray(list)) {
-    throw new AppError("upstream/invalid", `Docker answered ${response.status}`);
-  }
-  return list.map((item: { Names?: unknown; Status?: unknown }) => ({
-    name: String((Array.isArray(item.Names) ? item.Names[0] : undefined) ?? "").replace(/^\//, ""),
-    status: String(item.Status ?? ""),
-  }));
-}
-
-/** The name comes from the address: it must not become another path of Docker's API. */
-async function* containerLog(
+async function* logChunks(
   name: string,
   query: LogQuery,
   docker: FetchLike,
   stop: AbortController,
 ): AsyncGenerator<LogChunk> {
-  if (!/^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}$/.test(name)) {
-    throw new AppError("input/malformed", "Invalid container name");
-  }
-  const parameters = new URLSearchParams({
-    stdout: "1",
-    stderr: "1",
-    since: String(query.since),
-    until: String(query.until),
-    follow: query.follow ? "1" : "0",
-    timestamps: query.timestamps ? "1" : "0",
-    tail: query.tail,
-  });
-  const response = await docker(`${DOCKER}/containers/${name}/logs?${parameters}`, {
-    method: "GET",
-    headers: {},
-    signal: stop.signal,
-  });
-  if (!response.ok || response.body === null) {
-    await response.body?.cancel();
-    throw new AppError(
-      response.status === 404 ? "resource/not-found" : "upstream/invalid",
-      response.status === 404 ? `No such container: ${name}` : `Docker answered ${response.status}`,
-    );
-  }
-  const type = response.headers.get("content-type") ?? "";
-  yield* readLogChunks(response.body, !type.includes("raw-stream"));
+  const { stream, framed } = await containerLog(name, query, docker, stop.signal);
+  yield* readLogChunks(stream, framed);
 }
 
 /** Errors appear in the stream, as the reference shows them: its status was sent long before. */

@@ -2,19 +2,27 @@ import { serveHttp } from "#adapters/http-server.ts";
 import { serveUnix, unixFetch } from "#adapters/unix-http.ts";
 import { JsonObject } from "#core/encoding/json-object.ts";
 import { errorChain } from "#core/errors/app-error.ts";
+import { makeWebFetch } from "#adapters/web-fetch.ts";
 import { log } from "../adapters/console.ts";
 import { files } from "../adapters/files.ts";
 import { notifyServiceManager, watchdogIntervalMs } from "../adapters/service-manager.ts";
+import { readNetworkInfo } from "../adapters/network.ts";
+import { run } from "../adapters/run.ts";
 import { readCloud, readSystemFiles } from "../adapters/system-files.ts";
 import { dstackSocketApp, externalApp, tappdSocketApp } from "../agent/agent-app.ts";
 import { createAgent } from "../agent/agent.ts";
-import { systemMetrics } from "../agent/system-metrics.ts";
+import { guestApiApp } from "../agent/guest-api-service.ts";
+import { parseSystemInfo } from "../agent/system-info.ts";
 import { osReleaseValue } from "../boot/guest-facts.ts";
+import { createHostNotifier } from "../boot/host-notifier.ts";
+import type { SysConfig } from "../boot/sys-config.ts";
+import { runChecked } from "../run-checked.ts";
 import { GUEST_VERSION } from "../version.ts";
 import { readKeyedGuestContext, waitForSetup, WORK_DIR } from "./guest-context.ts";
 
 const SOCKET_DIR = "/run/dstack";
 const EXTERNAL_PORT = 8090;
+const GUEST_API_PORT = 8000;
 const DOCKER_SOCKET = "/var/run/docker.sock";
 
 /** `dstack-guest agent [--watchdog] [-c FILE]`: serves until it is stopped. */
@@ -31,9 +39,14 @@ export async function agentCommand(options: ReadonlyMap<string, string>): Promis
   });
   await files.makeDirectory(SOCKET_DIR);
   const [dstack, tappd] = [dstackSocketApp(agent), tappdSocketApp(agent)];
+  const docker = unixFetch(DOCKER_SOCKET, {
+    timeoutMs: 0,
+    maxResponseBytes: Number.MAX_SAFE_INTEGER,
+  });
+  const systemInfo = async () => parseSystemInfo(await readSystemFiles(disks), osReleaseValue);
   const external = externalApp(agent, {
-    docker: unixFetch(DOCKER_SOCKET, { timeoutMs: 0, maxResponseBytes: Number.MAX_SAFE_INTEGER }),
-    systemMetrics: async () => systemMetrics(await readSystemFiles(disks), osReleaseValue),
+    docker,
+    systemInfo,
     now: () => new Date(),
   });
   await Promise.all([
@@ -45,10 +58,31 @@ export async function agentCommand(options: ReadonlyMap<string, string>): Promis
     }),
     serveHttp((request) => external.fetch(request), { host: "0.0.0.0", port: EXTERNAL_PORT }),
   ]);
+  const { hostApiToken } = context.sysConfig;
+  if (hostApiToken !== undefined) {
+    const guestApi = guestApiApp(agent, {
+      docker,
+      systemInfo,
+      networkInfo: readNetworkInfo,
+      powerOff: () => powerOff(context.sysConfig),
+    }, hostApiToken);
+    await serveHttp((request) => guestApi.fetch(request), {
+      host: "0.0.0.0",
+      port: GUEST_API_PORT,
+    });
+  }
   await notifyServiceManager("READY=1");
   log("agent is up", { version: GUEST_VERSION.version, simulated: context.tee.simulated });
   startWatchdog();
   return await new Promise<number>(() => {});
+}
+
+/** The host learns first that this is no crash; then the caller gets its answer, then it is dark. */
+async function powerOff(config: SysConfig): Promise<void> {
+  const notifier = createHostNotifier(config, { fetch: makeWebFetch(), log });
+  notifier.notify("shutdown.progress", "powering off");
+  await notifier.flush();
+  await runChecked(run, ["systemctl", "--no-block", "poweroff"]);
 }
 
 /** Where the agent measures disk space; a configuration that is not there means the root alone. */
