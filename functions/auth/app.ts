@@ -41,6 +41,8 @@ const infoRoute = createRoute({
   },
 });
 
+const ROLES = ["app", "kms"] as const satisfies readonly BootRole[];
+
 const bootRoute = (role: BootRole) =>
   createRoute({
     method: "post",
@@ -82,7 +84,7 @@ export function createAuthApp(ports: AuthPorts): OpenAPIHono {
   app.notFound(problemNotFound);
   app.use(appVersionHeader(version));
   app.route("/", operationsRoutes({ version, metrics, ready: () => readiness(ports) }));
-  app.get("/openapi.json", (c) => c.json(authOpenApi(app, version.version)));
+  app.get("/openapi.json", (c) => c.json(authOpenApi(version.version)));
   app.use(
     "/bootAuth/*",
     bodyLimit({ maxSize: MAX_BODY_BYTES, onError: (c) => c.json(invalidRequest(), 413) }),
@@ -102,7 +104,7 @@ export function createAuthApp(ports: AuthPorts): OpenAPIHono {
     }, 200);
   });
 
-  for (const role of ["app", "kms"] as const) {
+  for (const role of ROLES) {
     app.openapi(bootRoute(role), async (c) => {
       const boot = c.req.valid("json");
       const allowlist = await readAllowlist(ports);
@@ -121,8 +123,11 @@ export function createAuthApp(ports: AuthPorts): OpenAPIHono {
 }
 
 /** The document of `/openapi.json`. */
-export function authOpenApi(app: OpenAPIHono, version: string): object {
-  const document = app.getOpenAPI31Document({
+export function authOpenApi(version: string): object {
+  const described = new OpenAPIHono();
+  described.openAPIRegistry.registerPath(infoRoute);
+  for (const role of ROLES) described.openAPIRegistry.registerPath(bootRoute(role));
+  const document = described.getOpenAPI31Document({
     openapi: "3.1.0",
     info: { title: "dstack auth", version },
   });

@@ -71,11 +71,18 @@ export function createAdminApp(ports: AdminPorts): OpenAPIHono {
     const decisions = await ports.decisions.list({ limit, before, appId, outcome });
     return c.json({ decisions: decisions.map(decisionToJson) }, 200);
   });
-  app.doc31("/openapi.json", {
-    openapi: "3.1.0",
-    info: { title: "dstack KMS admin", version: ports.version.version },
-  });
+  app.get("/openapi.json", (c) => c.json(kmsAdminOpenApi(ports.version.version)));
   return app;
+}
+
+/** The document of `/openapi.json`. */
+export function kmsAdminOpenApi(version: string): object {
+  const described = new OpenAPIHono();
+  described.openAPIRegistry.registerPath(listRoute);
+  return described.getOpenAPI31Document({
+    openapi: "3.1.0",
+    info: { title: "dstack KMS admin", version },
+  });
 }
 
 /** The JSON form of a decision, in the API and in log lines. */

@@ -71,7 +71,8 @@ test("a KMS that is not allowed makes no keys", async () => {
     fields: { reason: "auth/mr-aggregated-not-allowed" },
   });
   await assert.rejects(bootstrap({ ...ports, self: undefined }, files, "kms.example"), {
-    code: "kms/denied",
+    code: "kms/not-ready",
+    fields: { reason: "self/unavailable" },
   });
   assert.equal(await hasKeys(files), false);
   assert.equal(files.contents.size, 0);

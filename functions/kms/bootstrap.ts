@@ -3,7 +3,6 @@ import { paddedReportData } from "#core/attestation/report-data.ts";
 import { toHex, utf8 } from "#core/bytes/bytes.ts";
 import { k256PublicKey } from "#core/crypto/k256.ts";
 import { p256Spki } from "#core/crypto/p256.ts";
-import { AppError } from "#core/errors/app-error.ts";
 import { bootInfoOf } from "./boot-info.ts";
 import { recorded } from "./decision-log.ts";
 import { parseDomain } from "./domain.ts";
@@ -15,8 +14,8 @@ import {
   storeNewKeys,
 } from "./key-store.ts";
 import type { DecidingPorts } from "./ports.ts";
-import { authReasonCode, decisionReason, denied } from "./reasons.ts";
-import { SelfAuthorization } from "./self.ts";
+import { authReasonCode, denied } from "./reasons.ts";
+import { SelfAuthorization, selfFailure } from "./self.ts";
 
 /** What a bootstrap published: the public keys, and the attestation over them where there is a TEE. */
 export type BootstrapResult = Omit<BootstrapInfo, "attestation"> & {
@@ -67,8 +66,7 @@ async function requireSelfAllowed(ports: DecidingPorts): Promise<void> {
     const { verdict, attestation } = await new SelfAuthorization(ports).appraisal();
     answer = await ports.authApi.authorize("kms", bootInfoOf(verdict, attestation, "runtime"));
   } catch (cause) {
-    const reason = cause instanceof AppError ? decisionReason(cause) : "self/unavailable";
-    throw denied(reason, refused, cause);
+    throw selfFailure(refused, cause);
   }
   if (!answer.isAllowed) {
     throw denied(authReasonCode(answer.reason), `${refused}: boot denied: ${answer.reason}`);

@@ -41,10 +41,9 @@ export async function recorded<T>(
       ports.log.decision({ ...row, id: 0 });
       ports.log.error("storing a denial", failure);
     }
-    if (!(error instanceof AppError) || error.code === "internal") {
-      ports.log.error(request.method, error);
-    }
-    throw error;
+    if (error instanceof AppError && error.code !== "internal") throw error;
+    ports.log.error(request.method, error);
+    throw new AppError("internal", "Unexpected failure", { cause: error });
   }
   const row = rowOf(ports.now(), request, subject);
   let id: number;

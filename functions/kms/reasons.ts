@@ -38,7 +38,20 @@ export function decisionReason(error: unknown): string {
   return error instanceof AppError ? error.code : "internal";
 }
 
-/** A refusal of keys with its stable reason code. `message` is shown to the caller. */
+/** What passes by itself: callers may ask again, where any other refusal is a decision. */
+const TRANSIENT_REASONS: ReadonlySet<string> = new Set([
+  "auth/unavailable",
+  "auth/invalid-answer",
+  "collateral-unavailable",
+  "kms/decision-log-unavailable",
+  "self/unavailable",
+]);
+
+/**
+ * A refusal with its stable reason code: `kms/not-ready` where it may pass by itself, else
+ * `kms/denied`. `message` is shown to the caller.
+ */
 export function denied(reason: string, message: string, cause?: unknown): AppError {
-  return new AppError("kms/denied", message, { cause, fields: { reason } });
+  const code = TRANSIENT_REASONS.has(reason) ? "kms/not-ready" : "kms/denied";
+  return new AppError(code, message, { cause, fields: { reason } });
 }

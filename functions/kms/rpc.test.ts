@@ -38,6 +38,7 @@ async function setup(overrides: Partial<KmsPorts> = {}) {
       status: response.status,
       // deno-lint-ignore no-explicit-any
       body: await response.json() as any,
+      code: response.headers.get("x-error-code"),
       reason: response.headers.get("x-error-reason"),
     };
   };
@@ -119,6 +120,7 @@ test("without evidence nothing is released", async () => {
       assert.deepEqual(await call(method, {}, peer), {
         status: 400,
         body: { error: "No attestation provided" },
+        code: "attestation/missing",
         reason: null,
       });
     }
@@ -139,6 +141,7 @@ test("another VM's attestation in the caller's certificate is refused before it 
   assert.deepEqual(await call("GetAppKey", {}, peer), {
     status: 400,
     body: { error: "invalid quote: report data mismatch" },
+    code: "kms/denied",
     reason: "report-data-mismatch",
   });
   assert.deepEqual(appraisals, []);
@@ -151,12 +154,14 @@ test("refused evidence is refused with the verdict's reason, and the auth API is
   assert.deepEqual(await call("GetAppKey", {}, clientCertificate()), {
     status: 400,
     body: { error: "App not allowed: Quote verification failed: RTMR3 does not replay" },
+    code: "kms/denied",
     reason: "event-log-mismatch",
   });
   answers.verdict = () => refusedVerdict("os-image-register-mismatch", "MRTD is not the image's");
   assert.deepEqual(await call("GetAppKey", {}, clientCertificate()), {
     status: 400,
     body: { error: "App not allowed: Failed to verify os image hash: MRTD is not the image's" },
+    code: "kms/denied",
     reason: "os-image-register-mismatch",
   });
   assert.deepEqual(asked, []);
@@ -183,6 +188,7 @@ test("a denial of the auth API carries the reference's words and a stable code",
     assert.deepEqual(await call("GetAppKey", {}, clientCertificate()), {
       status: 400,
       body: { error: `App not allowed: Boot denied: ${reason}` },
+      code: code === "auth/unavailable" ? "kms/not-ready" : "kms/denied",
       reason: code,
     });
     assert.equal(rows.at(-1)!.reason, code);
@@ -197,6 +203,7 @@ test("an auth API that fails denies, and recovers", async () => {
   assert.deepEqual(await call("GetAppKey", {}, clientCertificate()), {
     status: 400,
     body: { error: "App not allowed: Boot denied: auth api is unavailable" },
+    code: "kms/not-ready",
     reason: "auth/unavailable",
   });
   answers.boot = () => {
@@ -216,6 +223,7 @@ test("missing collateral is told apart from refused evidence", async () => {
   assert.deepEqual(await call("GetAppKey", {}, clientCertificate()), {
     status: 400,
     body: { error: "App not allowed: Quote verification failed: The PCCS cannot be reached" },
+    code: "kms/not-ready",
     reason: "collateral-unavailable",
   });
 });
@@ -230,11 +238,27 @@ test("nothing is released when the decision cannot be stored", async () => {
   assert.deepEqual(await call("GetAppKey", {}, clientCertificate()), {
     status: 400,
     body: { error: "The decision cannot be recorded" },
+    code: "kms/not-ready",
     reason: "kms/decision-log-unavailable",
   });
   assert.equal((await call("GetAppKey")).body.error, "No attestation provided");
   assert.equal(logged.length, 1);
   assert.equal(errors.length, 2);
+});
+
+test("an unexpected failure shows nothing of itself and may be tried again", async () => {
+  const { call, answers, rows, errors } = await setup();
+  answers.verdict = () => {
+    throw new Error("secret detail");
+  };
+  assert.deepEqual(await call("GetAppKey", {}, clientCertificate()), {
+    status: 400,
+    body: { error: "Unexpected failure" },
+    code: "internal",
+    reason: null,
+  });
+  assert.deepEqual([rows[0]!.reason, rows[0]!.detail], ["internal", "Unexpected failure"]);
+  assert.equal(errors.length, 1);
 });
 
 test("TEEs behind a gate get keys only where it is open", async () => {
@@ -259,6 +283,7 @@ test("TEEs behind a gate get keys only where it is open", async () => {
     assert.deepEqual(await closed.call("GetKmsKey", {}, clientCertificate()), {
       status: 400,
       body: { error: message },
+      code: "kms/denied",
       reason: code,
     });
     const open = await setup({ policy: { ...DEFAULT_POLICY, [flag]: true } });
@@ -299,6 +324,7 @@ test("GetKmsKey hands the root keys to an allowed KMS", async () => {
   assert.deepEqual(await call("GetKmsKey", {}, clientCertificate()), {
     status: 400,
     body: { error: "Boot denied: aggregated MR not allowed" },
+    code: "kms/denied",
     reason: "auth/mr-aggregated-not-allowed",
   });
 });
@@ -452,6 +478,7 @@ test("a KMS that may not run gives out nothing", async () => {
     body: {
       error: "KMS self authorization failed: KMS is not allowed: OS image is not allowed",
     },
+    code: "kms/denied",
     reason: "auth/os-image-not-allowed",
   });
 });

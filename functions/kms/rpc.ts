@@ -69,6 +69,7 @@ function kmsHandlers(ports: KmsPorts): PrpcHandlers<typeof KMS, Caller> {
           const request = { ...evidence, vmConfig, role: "app", scope: "runtime" } as const;
           app = await authorize(ports, request, subject);
         } catch (cause) {
+          if (!(cause instanceof AppError)) throw cause;
           throw denied(decisionReason(cause), "App not allowed", cause);
         }
         const keys = deriveAppKeys(identity, app.appId, app.instanceId);
@@ -181,6 +182,7 @@ function asQuote<T>(read: () => T): T {
   try {
     return read();
   } catch (cause) {
+    if (!(cause instanceof AppError)) throw cause;
     throw denied(decisionReason(cause), "invalid quote", cause);
   }
 }

@@ -4,7 +4,7 @@ import type { Attestation } from "#core/attestation/attestation.ts";
 import { AppError } from "#core/errors/app-error.ts";
 import { bootInfoOf } from "./boot-info.ts";
 import type { DecidingPorts } from "./ports.ts";
-import { authReasonCode, denied } from "./reasons.ts";
+import { authReasonCode, decisionReason, denied } from "./reasons.ts";
 
 /** Attested again after this, so that a status of its platform that got worse is seen. */
 const MAX_AGE_MS = 3_600_000;
@@ -36,7 +36,7 @@ export class SelfAuthorization {
       const { verdict, attestation } = await this.appraisal();
       answer = await authApi.authorize("kms", bootInfoOf(verdict, attestation, "runtime"));
     } catch (cause) {
-      throw denied("self/unavailable", failed, cause);
+      throw selfFailure(failed, cause);
     }
     if (answer.isAllowed) return;
     throw denied(authReasonCode(answer.reason), failed, notAllowed(answer.reason));
@@ -78,6 +78,13 @@ export class SelfAuthorization {
     );
     return { verdict, attestation };
   }
+}
+
+/** Why this KMS could not show that it may run; what was not expected passes unchanged. */
+export function selfFailure(message: string, cause: unknown): unknown {
+  if (!(cause instanceof AppError)) return cause;
+  const passes = cause.code === "kms/not-ready" || cause.code.startsWith("upstream/");
+  return denied(passes ? "self/unavailable" : decisionReason(cause), message, cause);
 }
 
 function notAllowed(reason: string): AppError {
