@@ -213,6 +213,26 @@ for (const [what, mutate, code] of mutations) {
   });
 }
 
+vectorTest("no flipped bit of a quote or its collateral is accepted", async () => {
+  const good = collateral("tdx_quote");
+  const quote = tdxQuote();
+  const text = vectorText("intel/tdx_quote_collateral.json");
+  const mutants: (() => Promise<unknown>)[] = [];
+  for (let at = 0; at < quote.length; at += 97) {
+    const mutant = quote.slice();
+    mutant[at]! ^= 1 << (at % 8);
+    mutants.push(() => verify(mutant, good, JULY_2025));
+  }
+  for (let at = 0; at < text.length; at += 97) {
+    const flipped = String.fromCharCode(text.charCodeAt(at) ^ 1);
+    const mutant = text.slice(0, at) + flipped + text.slice(at + 1);
+    mutants.push(() => verify(quote, parseCollateralJson(mutant), JULY_2025));
+  }
+  for (const mutant of mutants) {
+    await assert.rejects(async () => await mutant(), { name: "AppError" });
+  }
+});
+
 vectorTest("our verdict on the captures is that of @phala/dcap-qvl", async () => {
   interface Qvl {
     verify(
