@@ -9,6 +9,7 @@ import {
 } from "@bufbuild/protobuf";
 import { type Context, type Env, Hono } from "hono";
 import { AppError } from "../errors/app-error.ts";
+import { readBounded } from "../http/bounded-stream.ts";
 import { PrpcErrorSchema } from "./gen/prpc_pb.ts";
 import { decodeJson, encodeJson, escapeNonAscii } from "./json.ts";
 import { decodeQuery } from "./query.ts";
@@ -128,28 +129,10 @@ async function readRequest(
 
 /** The whole body, refused as soon as it exceeds `limit` bytes. */
 export async function readBody(request: Request, limit: number): Promise<Uint8Array> {
-  const declared = Number(request.headers.get("content-length") ?? 0);
-  if (declared > limit) throw tooLarge(limit);
-  if (request.body === null) return new Uint8Array();
-  const chunks: Uint8Array[] = [];
-  let length = 0;
-  for await (const chunk of request.body) {
-    length += chunk.length;
-    if (length > limit) throw tooLarge(limit);
-    chunks.push(chunk);
-  }
-  if (chunks.length === 1) return chunks[0]!;
-  const whole = new Uint8Array(length);
-  let at = 0;
-  for (const chunk of chunks) {
-    whole.set(chunk, at);
-    at += chunk.length;
-  }
-  return whole;
-}
-
-function tooLarge(limit: number): AppError {
-  return new AppError("input/too-large", `payload too large: at most ${limit} bytes are allowed`);
+  const tooLong = () =>
+    new AppError("input/too-large", `payload too large: at most ${limit} bytes are allowed`);
+  if (Number(request.headers.get("content-length") ?? 0) > limit) throw tooLong();
+  return await readBounded(request.body, limit, tooLong);
 }
 
 /**
