@@ -6,6 +6,7 @@ import { toHex, utf8 } from "#core/bytes/bytes.ts";
 import { AppError } from "#core/errors/app-error.ts";
 import { encodeChecksumFile, osImageHash } from "#core/measurement/checksum-file.ts";
 import { encodeImageManifest } from "#core/measurement/image-manifest.ts";
+import { normalizeKernelHeader } from "#core/measurement/kernel-patch.ts";
 import { measureTdxImage } from "#core/measurement/measure-image.ts";
 import { encodeTdxMeasurementDocument } from "#core/measurement/tdx-measurement-document.ts";
 import { kernelCommandLine } from "../cmdline.ts";
@@ -75,7 +76,7 @@ export async function buildImage(workspace: Workspace, request: ImageRequest): P
   try {
     await mkdir(work);
     const cmdline = kernelCommandLine(flavour, root.rootHash, root.dataSize);
-    const kernelImage = await readFile(kernel.image);
+    const kernelImage = normalizeKernelHeader(await readFile(kernel.image), initrd.length);
     const manifest = encodeImageManifest({
       bios: FIRMWARE_FILE,
       kernel: KERNEL_FILE,
