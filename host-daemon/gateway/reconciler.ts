@@ -16,6 +16,9 @@ export interface ReconcilerPorts {
   readonly onError: (message: string, error: unknown) => void;
 }
 
+/** How long a new CVM's first handshake is waited for. */
+const AWAITED_SECONDS = 120;
+
 /**
  * Makes tunnel and ingress follow the rows. An effect that fails stays due: the next tick tries
  * again, so rows and effects agree in the end whatever happened between them.
@@ -42,6 +45,18 @@ export class Reconciler {
       return this.apply();
     });
     return this.#again;
+  }
+
+  /**
+   * Whether a CVM that registered a moment ago is still without a handshake: its app id leads nowhere
+   * until one is seen, so it pays to look often.
+   */
+  get awaitsHandshake(): boolean {
+    const { table, now } = this.#ports;
+    const recently = Math.floor(now().getTime() / 1000) - AWAITED_SECONDS;
+    return table.instances.some(({ publicKey, registeredAt, lastHandshake }) =>
+      registeredAt >= recently && lastHandshake === 0 && !table.handshakes.get(publicKey)
+    );
   }
 
   /** Reads handshakes and decides cached routes again; retries what failed. */

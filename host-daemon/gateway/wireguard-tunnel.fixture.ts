@@ -48,6 +48,7 @@ async function gateway(): Promise<void> {
   );
   try {
     run("wireguard-go", "gwt1");
+    run("wg", "show", "gwt1"); // answers once the process in the background runs
     while (namespaceOf(child.pid!) === namespaceOf(process.pid)) await sleep(10);
     // The interface moves, its UDP socket stays in this namespace.
     run("ip", "link", "set", "gwt1", "netns", `${child.pid}`);

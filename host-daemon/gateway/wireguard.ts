@@ -29,9 +29,12 @@ export interface WireguardPorts {
   readonly writeText: (path: string, text: string) => Promise<void>;
   readonly exists: (path: string) => Promise<boolean>;
   readonly remove: (path: string) => Promise<void>;
+  readonly sleep: (ms: number) => Promise<void>;
 }
 
 const COMMAND_TIMEOUT_MS = 10_000;
+/** How long wireguard-go may take, once in the background, until it takes commands. */
+const USERSPACE_START_MS = 10_000;
 
 /** One WireGuard interface of the gateway, in the kernel or run by wireguard-go. */
 export class Wireguard {
@@ -66,6 +69,7 @@ export class Wireguard {
       }
     }
     try {
+      if (kernel.exitCode !== 0) await this.#untilAnswering();
       await this.#run(["ip", "address", "replace", this.#settings.address, "dev", name]);
       await this.#run(["ip", "link", "set", "dev", name, "up"]);
     } catch (error) {
@@ -96,6 +100,16 @@ export class Wireguard {
       await this.#run(["ip", "link", "delete", "dev", name]);
     }
     await this.#ports.remove(markerPath);
+  }
+
+  async #untilAnswering(): Promise<void> {
+    const argv = ["wg", "show", this.#settings.interface, "listen-port"];
+    for (let waited = 0; (await this.#try(argv)).exitCode !== 0; waited += 50) {
+      if (waited >= USERSPACE_START_MS) {
+        throw new AppError("internal", `wireguard-go ${this.#settings.interface} does not answer`);
+      }
+      await this.#ports.sleep(50);
+    }
   }
 
   #try(argv: readonly string[]): Promise<CommandResult> {

@@ -35,6 +35,8 @@ import { restrictSocket } from "./line-socket.ts";
 
 /** How often handshakes are read (gateway.md 6.8). */
 const HANDSHAKE_INTERVAL_MS = 10_000;
+/** And how often while a new CVM's first one is awaited. */
+const FIRST_HANDSHAKE_INTERVAL_MS = 500;
 const MAX_PEM_BYTES = 1024 * 1024;
 const COMMAND_TIMEOUT_MS = 10_000;
 
@@ -193,8 +195,14 @@ export async function startGateway(options: GatewayOptions): Promise<RunningGate
   if (core.admin.enabled) listeners.push(await serveAdmin(config, ports));
 
   const ended = new AbortController();
+  let lastTick = performance.now();
   const loops = [
-    every(HANDSHAKE_INTERVAL_MS, ended.signal, () => reconciler.tick()),
+    every(FIRST_HANDSHAKE_INTERVAL_MS, ended.signal, async () => {
+      const due = performance.now() - lastTick >= HANDSHAKE_INTERVAL_MS;
+      if (!due && !reconciler.awaitsHandshake) return;
+      lastTick = performance.now();
+      await reconciler.tick();
+    }),
     core.recycle.enabled
       ? every(
         core.recycle.interval,

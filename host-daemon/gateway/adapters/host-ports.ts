@@ -55,4 +55,5 @@ export const hostWireguardPorts: WireguardPorts = {
   writeText: (path, text) => writeFileAtomic(path, text),
   exists: async (path) => await readFileIfExists(path, MAX_TEXT_BYTES) !== undefined,
   remove: (path) => rm(path, { force: true }),
+  sleep: (ms) => sleep(ms),
 };
