@@ -1,34 +1,66 @@
-import { readFile } from "node:fs/promises";
 import process from "node:process";
 import { parseArgs } from "node:util";
-import { parse } from "smol-toml";
-import { errorChain } from "#core/errors/app-error.ts";
+import { getLogger } from "@logtape/logtape";
+import { loadConfig } from "#adapters/config.ts";
+import { configureLogging } from "#adapters/logging.ts";
+import { AppError, errorChain } from "#core/errors/app-error.ts";
+import manifest from "../package.json" with { type: "json" };
 import { startDaemon } from "./adapters/daemon.ts";
 import { dstackdConfig } from "./config.ts";
 
-const { values } = parseArgs({
-  options: {
-    config: { type: "string", short: "c" },
-    "check-config": { type: "boolean", default: false },
-  },
-});
+const USAGE = "usage: dstackd --config FILE [--check-config]";
+/** `git:<20 hex>`, set by the build. */
+const REVISION = process.env["DSTACK_REVISION"] ?? "unknown";
 
-const log = (message: string, facts: Readonly<Record<string, unknown>>) => {
-  process.stdout.write(
-    JSON.stringify({ time: new Date().toISOString(), message, ...facts }) + "\n",
+async function main(): Promise<void> {
+  const { values } = parseArgs({
+    options: {
+      config: { type: "string", short: "c" },
+      "check-config": { type: "boolean", default: false },
+      version: { type: "boolean", default: false },
+      help: { type: "boolean", short: "h", default: false },
+    },
+  });
+  if (values.help) return print(USAGE);
+  if (values.version) return print(`v${manifest.version} (${REVISION})`);
+  if (values.config === undefined) throw new AppError("config/invalid", USAGE);
+  const config = await loadConfig(dstackdConfig, {
+    file: values.config,
+    envPrefix: "DSTACK_DSTACKD_",
+  });
+  if (values["check-config"]) return print("configuration is valid");
+
+  await configureLogging({ program: "dstackd" });
+  const logger = getLogger(["dstackd"]);
+  const daemon = await startDaemon(
+    config,
+    { version: manifest.version, rev: REVISION },
+    (message, facts) => {
+      if ("error" in facts) logger.error(message, { ...facts });
+      else logger.info(message, { ...facts });
+    },
   );
-};
-const config = dstackdConfig.parse(parse(await readFile(values.config!, "utf8")));
-if (values["check-config"]) process.exit(0);
-try {
-  const daemon = await startDaemon(config, { version: "0.1.0", rev: "unknown" }, log);
-  const stop = async () => {
-    await daemon.close();
-    process.exit(0);
-  };
-  process.on("SIGTERM", stop);
-  process.on("SIGINT", stop);
-} catch (error) {
-  log("dstackd cannot start", { error: errorChain(error) });
-  process.exit(1);
+  let closing = false;
+  for (const signal of ["SIGTERM", "SIGINT"] as const) {
+    process.on(signal, () => {
+      if (closing) process.exit(1);
+      closing = true;
+      daemon.close().then(() => process.exit(0), (error) => fail(error));
+    });
+  }
 }
+
+function print(line: string): void {
+  process.stdout.write(`${line}\n`);
+}
+
+function fail(error: unknown): never {
+  const code = error instanceof AppError ? `${error.code}: ` : "";
+  process.stderr.write(`dstackd: ${code}${errorChain(error)}\n`);
+  const isUsage = error instanceof AppError && error.code === "config/invalid" ||
+    error instanceof TypeError && "code" in error &&
+      String(error.code).startsWith("ERR_PARSE_ARGS");
+  process.exit(isUsage ? 2 : 1);
+}
+
+main().catch(fail);

@@ -2,6 +2,7 @@ import { randomBytes, randomUUID } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { homedir } from "node:os";
 import { dirname, join, resolve } from "node:path";
+import { createPrometheusMetrics } from "#adapters/metrics.ts";
 import { readFileIfExists, writeFileAtomic } from "#adapters/files.ts";
 import { serveHttp } from "#adapters/http-server.ts";
 import type { Listening } from "#adapters/listening.ts";
@@ -9,7 +10,7 @@ import { makeTlsFetch } from "#adapters/tls-fetch.ts";
 import { serveUnix } from "#adapters/unix-http.ts";
 import { makeWebFetch } from "#adapters/web-fetch.ts";
 import { AppError, errorChain } from "#core/errors/app-error.ts";
-import { noMetrics } from "#core/http/metrics.ts";
+import type { Metrics } from "#core/http/metrics.ts";
 import type { AppVersion } from "#core/http/operations.ts";
 import { prpcClient } from "#core/rpc/client.ts";
 import { KMS } from "#core/rpc/gen/kms_pb.ts";
@@ -26,7 +27,7 @@ import { Inventory } from "../vmm/inventory.ts";
 import { Launcher } from "../vmm/launcher.ts";
 import { Vmm } from "../vmm/vmm.ts";
 import { Watcher } from "../vmm/watcher.ts";
-import { readConsoleFile } from "./console-files.ts";
+import { readConsolePage } from "./console-files.ts";
 import { openHostDatabase } from "./database.ts";
 import { hostFiles } from "./host-files.ts";
 import { examineHost } from "./host-platform.ts";
@@ -65,6 +66,7 @@ export async function startDaemon(
   const platform = await examineHost(config.cvm, statePath, log);
   const database = await openHostDatabase(join(statePath, "dstackd.sqlite"));
   const now = () => new Date();
+  const metrics = createPrometheusMetrics({ processMetrics: true });
   const store = new CvmStore(database.db, config.event_buffer_size);
   const { auto_restart } = config.cvm;
   const inventory = new Inventory(store, {
@@ -107,6 +109,7 @@ export async function startDaemon(
     askGuestToShutDown: async (entry) => void await guestClient(entry, fetchGuest).shutdown(),
     forget: (cvmId) => simulated?.tds.forget(cvmId),
   });
+  observeCvms(inventory, metrics);
   const watcher = new Watcher({
     inventory,
     launcher,
@@ -144,7 +147,7 @@ export async function startDaemon(
     store,
     launcher,
     files: hostFiles,
-    metrics: noMetrics,
+    metrics,
     kms: await kmsClient(config),
     fetchGuest,
     fetchAgent: (entry, path, signal) => {
@@ -154,7 +157,7 @@ export async function startDaemon(
       const url = `http://127.0.0.1:${entry.run.agentPort}${path}`;
       return fetchGuest(url, { method: "GET", headers: {}, signal });
     },
-    consoleFile: readConsoleFile,
+    consolePage: readConsolePage,
     logError,
   });
 
@@ -196,6 +199,27 @@ export async function startDaemon(
     database.close();
     throw error;
   }
+}
+
+/** Counts what happens to CVMs, by event: `vmm.start`, `vmm.exited`, `boot.error` and so on. */
+function observeCvms(inventory: Inventory, metrics: Metrics): void {
+  const events = metrics.counter({
+    name: "dstackd_cvm_events_total",
+    help: "Events of CVMs by kind",
+    labels: ["event"],
+  });
+  const known = metrics.gauge({ name: "dstackd_cvms", help: "CVMs by state", labels: ["state"] });
+  const count = () => {
+    const running = inventory.all().filter((entry) => entry.running).length;
+    known.set(running, { state: "running" });
+    known.set(inventory.all().length - running, { state: "not-running" });
+  };
+  count();
+  inventory.subscribe(({ event }) => {
+    // A guest may name its events as it likes; labels must stay few.
+    events.add(1, { event: /^(vmm\.|boot\.(progress|error)$)/.test(event) ? event : "other" });
+    count();
+  });
 }
 
 /** The seed makes the platform's keys; whoever has it can sign for it. */

@@ -39,7 +39,7 @@ async function api(settings: Record<string, unknown> = {}) {
       agentCalls.push(path);
       return new Response("line\n");
     },
-    consoleFile: async () => undefined,
+    consolePage: async () => undefined,
     logError: (error) => errors.push(error),
   });
   const rpc = async (method: string, body: unknown = {}) => {
@@ -148,7 +148,15 @@ test("every route but the probes asks for the token, in each of its forms", asyn
   for (const path of ["/healthz", "/readyz", "/version"]) {
     assert.equal((await app.request(path)).status, 200, path);
   }
-  const guarded = ["/", "/prpc/Status", "/logs?id=x", "/v1/cvms", "/openapi.json", "/nothing"];
+  const guarded = [
+    "/",
+    "/prpc/Status",
+    "/logs?id=x",
+    "/v1/cvms",
+    "/openapi.json",
+    "/metrics",
+    "/nothing",
+  ];
   for (const path of guarded) {
     const answer = await app.request(path);
     assert.equal(answer.status, 401, path);
@@ -282,6 +290,36 @@ test("a guest's own API is reached with the token that proves the host", async (
     url: `http://127.0.0.1:${port}/api/SysInfo?json`,
     authorization: `Bearer ${"01".repeat(32)}`,
   }]);
+});
+
+test("pages of other sites reach nothing, whatever method they use", async () => {
+  const { host, app } = await api();
+  using _ = host;
+  const call = async (path: string, headers: Record<string, string>) =>
+    (await app.request(`http://127.0.0.1:9080${path}`, { headers })).status;
+  assert.equal(await call("/prpc/Status", { "sec-fetch-site": "cross-site" }), 403);
+  assert.equal(await call("/prpc/Status", { "sec-fetch-site": "same-site" }), 403);
+  assert.equal(await call("/prpc/Status", { origin: "https://evil.example" }), 403);
+  assert.equal(await call("/prpc/Status", { "sec-fetch-site": "same-origin" }), 200);
+  assert.equal(await call("/prpc/Status", { origin: "http://127.0.0.1:9080" }), 200);
+  assert.equal(await call("/prpc/Status", { "sec-fetch-site": "none" }), 200);
+  const link = { "sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate" };
+  assert.equal(await call("/", link), 404, "a link to the console may be followed");
+  assert.equal(await call("/prpc/RemoveVm?id=x", link), 403, "a link to an action may not");
+});
+
+test("without authentication a name that leads here is not enough", async () => {
+  const open = await api();
+  const closed = await api({ auth: { enabled: true, tokens: [SECRET] } });
+  using _ = open.host;
+  using __ = closed.host;
+  const status = async (url: string, { app } = open) =>
+    (await app.request(url, { headers: { authorization: `Bearer ${SECRET}` } })).status;
+  for (const name of ["127.0.0.1:9080", "localhost:9080", "[::1]:9080", "dstackd.localhost"]) {
+    assert.equal(await status(`http://${name}/v1/cvms`), 200, name);
+  }
+  assert.equal(await status("http://rebound.example:9080/v1/cvms"), 403);
+  assert.equal(await status("http://host.example:9080/v1/cvms", closed), 200);
 });
 
 test("the published document names every served path and nothing else", async () => {

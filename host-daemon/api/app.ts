@@ -1,5 +1,4 @@
 import { OpenAPIHono } from "@hono/zod-openapi";
-import type { Context } from "hono";
 import { AppError } from "#core/errors/app-error.ts";
 import { apiAuth } from "#core/http/api-auth.ts";
 import type { Metrics } from "#core/http/metrics.ts";
@@ -13,20 +12,16 @@ import type { HostFiles } from "../vmm/ports.ts";
 import { LOG_CHANNELS, type LogChannel } from "../vmm/work-directory.ts";
 import { addCvmRoutes, type CvmRoutePorts, registerCvmRoutes } from "./cvm-routes.ts";
 import { guestHandlers, type GuestServicePorts } from "./guest-service.ts";
+import { refuseForeignPages } from "./foreign-page.ts";
 import { logStream } from "./log-stream.ts";
 import { vmmHandlers, type VmmServicePorts } from "./vmm-service.ts";
 
 export interface ApiPorts extends VmmServicePorts, CvmRoutePorts, GuestServicePorts {
   readonly files: HostFiles;
   readonly metrics: Metrics;
-  /** Files of the console by path without leading slash; undefined when it was not built. */
-  readonly consoleFile: (path: string) => Promise<ConsoleFile | undefined>;
+  /** The console, one HTML file; undefined when it was not built. */
+  readonly consolePage: () => Promise<Uint8Array | undefined>;
   readonly logError: (error: unknown) => void;
-}
-
-export interface ConsoleFile {
-  readonly body: Uint8Array;
-  readonly contentType: string;
 }
 
 const AUTH_REALM = "dstack-vmm API";
@@ -43,7 +38,12 @@ export function createApi(ports: ApiPorts): OpenAPIHono {
     await next();
     c.res.headers.set("x-accel-buffering", "no");
   });
-  // Probes carry no credentials and learn nothing.
+  app.use(refuseForeignPages({ namedHosts: config.auth.enabled }));
+  const auth = config.auth.enabled
+    ? apiAuth({ tokens: config.auth.tokens, realm: AUTH_REALM, queryToken: true })
+    : undefined;
+  if (auth !== undefined) app.use("/metrics", auth);
+  // The other probes carry no credentials and learn nothing.
   app.route(
     "/",
     operationsRoutes({
@@ -52,9 +52,7 @@ export function createApi(ports: ApiPorts): OpenAPIHono {
       ready: async () => ({ database: await succeeds(ports.store.ping()) }),
     }),
   );
-  if (config.auth.enabled) {
-    app.use(apiAuth({ tokens: config.auth.tokens, realm: AUTH_REALM, queryToken: true }));
-  }
+  if (auth !== undefined) app.use(auth);
   const handlers = vmmHandlers(ports);
   const guest = guestHandlers(ports);
   const observed = {
@@ -83,19 +81,20 @@ export function createApi(ports: ApiPorts): OpenAPIHono {
   for (const path of ["/openapi.json", "/api-docs/openapi.json"]) {
     app.get(path, (c) => c.json(openApiDocument(version.version)));
   }
-  const showConsole = async (c: Context, path: string) => {
-    const file = await ports.consoleFile(path);
-    if (file === undefined) return await problemNotFound(c);
-    return c.body(file.body.slice(), 200, {
-      "content-type": file.contentType,
-      "content-security-policy":
-        "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'",
-      "x-content-type-options": "nosniff",
-      "referrer-policy": "no-referrer",
+  for (const path of ["/", "/v1", "/beta"]) {
+    app.get(path, async (c) => {
+      const page = await ports.consolePage();
+      if (page === undefined) return await problemNotFound(c);
+      return c.body(page.slice(), 200, {
+        "content-type": "text/html; charset=utf-8",
+        // The page's own policy allows its script and style by digest; this part needs a header.
+        "content-security-policy": "frame-ancestors 'none'",
+        "x-content-type-options": "nosniff",
+        "referrer-policy": "no-referrer",
+        "cache-control": "no-cache",
+      });
     });
-  };
-  for (const path of ["/", "/v1", "/beta"]) app.get(path, (c) => showConsole(c, "index.html"));
-  app.get("/assets/:file{[A-Za-z0-9_.-]+}", (c) => showConsole(c, `assets/${c.req.param("file")}`));
+  }
   return app;
 }
 
