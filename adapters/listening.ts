@@ -1,5 +1,6 @@
 import type { Server } from "node:http";
 import type { ListenOptions } from "node:net";
+import process from "node:process";
 import { AppError } from "#core/errors/app-error.ts";
 import { isErrno } from "./files.ts";
 
@@ -18,18 +19,22 @@ export async function listen(
   name: string,
 ): Promise<Listening> {
   await new Promise<void>((resolve, reject) => {
-    server.once("error", (cause) => {
-      const taken = isErrno(cause, "EADDRINUSE");
+    const refuse = (cause: Error) =>
       reject(
-        taken
+        isErrno(cause, "EADDRINUSE")
           ? new AppError("resource/conflict", `Cannot listen on ${name}: it is already taken`, {
             cause,
           })
           : new AppError("config/invalid", `Cannot listen on ${name}`, { cause }),
       );
+    server.once("error", refuse);
+    server.listen(options, () => {
+      server.off("error", refuse);
+      resolve();
     });
-    server.listen(options, resolve);
   });
+  // A connection that cannot be accepted (too many files) must not end the others.
+  server.on("error", (error) => process.emitWarning(error));
   const address = server.address();
   return {
     port: typeof address === "object" && address !== null ? address.port : 0,
