@@ -1,183 +1,55 @@
 import assert from "node:assert/strict";
-import { mkdtemp, readFile, rm, stat, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { stat } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { serveHttp } from "#adapters/http-server.ts";
-import type { Listening } from "#adapters/listening.ts";
 import { makeTlsFetch } from "#adapters/tls-fetch.ts";
 import type { Attestation } from "#core/attestation/attestation.ts";
 import { ratlsReportData } from "#core/attestation/report-data.ts";
-import { encodeAttestation, stripAttestation } from "#core/attestation/versioned-attestation.ts";
+import { encodeAttestation } from "#core/attestation/versioned-attestation.ts";
 import { toHex } from "#core/bytes/bytes.ts";
-import { encodeP256Pkcs8, p256Spki, parseP256Pkcs8, randomP256Scalar } from "#core/crypto/p256.ts";
-import { decodeOnePem } from "#core/encoding/pem.ts";
+import { p256Spki, randomP256Scalar } from "#core/crypto/p256.ts";
 import { AppError } from "#core/errors/app-error.ts";
-import { noMetrics } from "#core/http/metrics.ts";
-import { buildCertificate } from "#core/ra-tls/certificate-builder.ts";
-import {
-  certificatePem,
-  parseCertificate,
-  parseCertificatePem,
-  parseChainPem,
-  privateKeyPem,
-} from "#core/ra-tls/certificate.ts";
+import { parseCertificatePem, parseChainPem } from "#core/ra-tls/certificate.ts";
 import { verifyKmsChain } from "#core/ra-tls/chain.ts";
 import { encodeCsr, signCsr } from "#core/ra-tls/csr.ts";
-import { KMS } from "#core/rpc/gen/kms_pb.ts";
-import { prpcClient } from "#core/rpc/client.ts";
-import { createAuthApp } from "#functions/auth/app.ts";
-import type { KmsDecision } from "#functions/db/kms-decisions.ts";
-import { kmsConfigSchema } from "#functions/kms/config.ts";
-import { simulatedCvm, type SimulatedCvmSpec } from "../../tests/simulated-cvm.ts";
-import { type KmsService, startKms } from "./kms-service.ts";
+import { simulatedCvm } from "../../tests/simulated-cvm.ts";
+import type { KmsService } from "./kms-service.ts";
+import {
+  baseUrl,
+  guest as guestOf,
+  type GuestOptions,
+  refusal,
+  startSurroundings,
+  stranger,
+} from "./kms-stack.fixture.ts";
 
 const GATEWAY = "99".repeat(20);
 const cvm = simulatedCvm();
 
-let directory: string;
-let pccs: Listening;
-let auth: Listening;
+let around: Awaited<ReturnType<typeof startSurroundings>>;
 let kms: KmsService;
-const decisions: KmsDecision[] = [];
-const errors: unknown[] = [];
-const pccsRequests: string[] = [];
 
-const allowlistPath = () => join(directory, "allowlist.json");
+const guest = (options?: GuestOptions & { service?: KmsService }) =>
+  guestOf(options?.service ?? kms, options);
 
-async function allow(composeHash: Uint8Array, osImageHash = cvm.osImageHash): Promise<void> {
-  await writeFile(
-    allowlistPath(),
-    JSON.stringify({
-      gatewayAppId: GATEWAY,
-      osImages: [toHex(osImageHash)],
-      apps: { [toHex(cvm.appId)]: { composeHashes: [toHex(composeHash)] } },
-    }),
-  );
-}
-
-function configOf(changes: Record<string, unknown> = {}) {
-  return kmsConfigSchema.parse({
-    rpc: { address: "127.0.0.1", port: 0 },
-    core: {
-      cert_dir: join(directory, "certs"),
-      database: join(directory, "kms.db"),
-      enforce_self_authorization: false,
-      attest_rpc_cert: false,
-      attestation: {
-        insecure_allow_external_trust_anchors: true,
-        root_ca: { tdx: join(directory, "root.pem") },
-        urls: { pccs: `http://127.0.0.1:${pccs.port}` },
-      },
-      auth_api: { webhook: { url: `http://127.0.0.1:${auth.port}`, timeout: "2s" } },
-      admin: { enabled: true, address: "127.0.0.1", port: 0, auth_token: "operator" },
-      onboard: { auto_bootstrap_domain: "127.0.0.1" },
-      ...changes,
-    },
-  });
-}
-
-function start(changes: Record<string, unknown> = {}): Promise<KmsService> {
-  return startKms(configOf(changes), {
-    version: { version: "0.1.0", rev: "unknown" },
-    metrics: noMetrics,
-    agentSockets: [],
-    log: {
-      decision: (row) => decisions.push(row),
-      error: (_, error) => errors.push(error),
-      info: () => {},
-    },
+function allow(composeHash: Uint8Array, osImageHash = cvm.osImageHash): Promise<void> {
+  return around.allow({
+    gatewayAppId: GATEWAY,
+    osImages: [toHex(osImageHash)],
+    apps: { [toHex(cvm.appId)]: { composeHashes: [toHex(composeHash)] } },
   });
 }
 
 before(async () => {
-  directory = await mkdtemp(join(tmpdir(), "kms-service-"));
-  await writeFile(join(directory, "root.pem"), cvm.platform.rootCertificatePem);
-  pccs = await serveHttp((request) => {
-    const { pathname, search } = new URL(request.url);
-    pccsRequests.push(pathname);
-    const reply = cvm.platform.pccs(pathname, search.slice(1), new Date());
-    if (reply === undefined) return new Response(null, { status: 404 });
-    return new Response(reply.body.slice(), { status: reply.status, headers: reply.headers });
-  }, { host: "127.0.0.1", port: 0 });
-  const authApp = createAuthApp({
-    readAllowlist: () => readFile(allowlistPath(), "utf8"),
-    logDecision: () => {},
-    logError: () => {},
-    metrics: noMetrics,
-    version: { version: "0.1.0", rev: "unknown" },
-  });
-  auth = await serveHttp(authApp.fetch, { host: "127.0.0.1", port: 0 });
+  around = await startSurroundings();
   await allow(cvm.composeHash);
-  kms = await start();
+  kms = await around.start();
 });
 
 after(async () => {
   await kms.close();
-  await Promise.all([pccs.close(), auth.close()]);
-  await rm(directory, { recursive: true });
+  await around.close();
 });
-
-const baseUrl = (service = kms) => `https://127.0.0.1:${service.port}/prpc`;
-
-/** GetTempCaCert as a guest calls it: it knows nobody yet. */
-async function tempCa(service = kms) {
-  const fetch = makeTlsFetch({ verify: "none", checkHostname: false });
-  return await prpcClient(KMS, { baseUrl: baseUrl(service), fetch }).getTempCaCert();
-}
-
-interface GuestOptions {
-  readonly spec?: SimulatedCvmSpec;
-  /** What a host may do to the evidence of a CVM bound to this key. */
-  readonly tamper?: (attestation: Attestation) => Attestation;
-  readonly bare?: boolean;
-  readonly service?: KmsService;
-}
-
-/** A guest that asks for its keys with evidence in its client certificate. */
-async function guest({ spec, tamper = (a) => a, bare, service }: GuestOptions = {}) {
-  const { tempCaCert, tempCaKey, caCert } = await tempCa(service);
-  const key = randomP256Scalar();
-  const publicKey = p256Spki(key);
-  const made = simulatedCvm({ stage: "boot", reportData: ratlsReportData(publicKey), ...spec });
-  const attestation = tamper(made.attestation);
-  const certificate = buildCertificate({
-    subject: { commonName: "RA-TLS TEMP Cert" },
-    publicKey,
-    issuer: {
-      name: parseCertificatePem(tempCaCert).subject,
-      key: parseP256Pkcs8(decodeOnePem("PRIVATE KEY", tempCaKey)),
-    },
-    notAfter: new Date(Date.now() + 3_600_000),
-    attestation: bare ? undefined : encodeAttestation(stripAttestation(attestation)),
-  });
-  const fetch = makeTlsFetch({
-    verify: "ca",
-    checkHostname: true,
-    caPem: caCert,
-    certPem: certificatePem(certificate),
-    keyPem: privateKeyPem(encodeP256Pkcs8(key)),
-    onPeerCertificate: (der) => {
-      const claims = verifyKmsChain(
-        [parseCertificate(der)],
-        parseCertificatePem(caCert),
-        new Date(),
-      );
-      assert.equal(claims.specialUsage, "kms:rpc");
-    },
-  });
-  return prpcClient(KMS, { baseUrl: baseUrl(service), fetch });
-}
-
-async function refusal(call: Promise<unknown>): Promise<{ reason: unknown; message: string }> {
-  try {
-    await call;
-  } catch (error) {
-    if (!(error instanceof AppError)) throw error;
-    return { reason: error.fields["remoteReason"], message: error.message };
-  }
-  throw new assert.AssertionError({ message: "The call was not refused" });
-}
 
 test("an attested app gets the same keys twice, and each release is recorded", async () => {
   const first = await (await guest()).getAppKey({ apiVersion: 1 });
@@ -190,7 +62,7 @@ test("an attested app gets the same keys twice, and each release is recorded", a
   assert.equal(first.gatewayAppId, GATEWAY);
   assert.deepEqual(first.osImageHash, cvm.osImageHash);
   assert.equal(parseCertificatePem(first.caCert).commonName, "Dstack KMS CA");
-  const row = decisions.at(-1)!;
+  const row = around.decisions.at(-1)!;
   assert.equal(row.outcome, "released");
   assert.equal(row.simulated, true);
   assert.match(row.trustAnchor, /^external tdx root [0-9a-f]{16}$/);
@@ -201,9 +73,9 @@ test("an attested app gets the same keys twice, and each release is recorded", a
 
 test("collateral is fetched once for a platform", async () => {
   await (await guest()).getAppKey({});
-  const fetched = pccsRequests.length;
+  const fetched = around.pccsRequests.length;
   await (await guest()).getAppKey({});
-  assert.equal(pccsRequests.length, fetched);
+  assert.equal(around.pccsRequests.length, fetched);
 });
 
 test("other instances share the environment key, not the disk key", async () => {
@@ -296,15 +168,13 @@ test("a quote under another root is refused", async () => {
 test("a client without evidence gets nothing", async () => {
   const bare = await refusal((await guest({ bare: true })).getAppKey({}));
   assert.equal(bare.message, "No attestation provided");
-  const fetch = makeTlsFetch({ verify: "none", checkHostname: false });
-  const anonymous = prpcClient(KMS, { baseUrl: baseUrl(), fetch });
-  assert.equal((await refusal(anonymous.getAppKey({}))).message, "No attestation provided");
-  assert.equal(decisions.at(-1)!.reason, "attestation/missing");
+  assert.equal((await refusal(stranger(kms).getAppKey({}))).message, "No attestation provided");
+  assert.equal(around.decisions.at(-1)!.reason, "attestation/missing");
 });
 
 test("an oversized body is refused and the server goes on", async () => {
   const fetch = makeTlsFetch({ verify: "none", checkHostname: false });
-  const upload = fetch(`${baseUrl()}/SignCert?json`, {
+  const upload = fetch(`${baseUrl(kms)}/SignCert?json`, {
     method: "POST",
     headers: {},
     body: new Uint8Array(10 * 1024 * 1024 + 1),
@@ -317,7 +187,7 @@ test("an oversized body is refused and the server goes on", async () => {
     // The server does not wait for the rest: a client that still writes may find the line cut.
     assert.ok(error instanceof AppError && error.code === "upstream/unavailable");
   }
-  assert.equal((await tempCa()).tempCaKey.length > 0, true);
+  assert.equal((await stranger(kms).getTempCaCert()).caCert, kms.identity.rootCaPem);
 });
 
 test("a root KMS key goes to no app", async () => {
@@ -342,8 +212,7 @@ test("an attested app gets a certificate, judged by what booted", async () => {
     }, encodeAttestation(attestation));
     return { apiVersion: 2, csr, signature: signCsr(csr, key) };
   };
-  const fetch = makeTlsFetch({ verify: "none", checkHostname: false });
-  const client = prpcClient(KMS, { baseUrl: baseUrl(), fetch });
+  const client = stranger(kms);
   const signed = await client.signCert(request(running({ name: "kms", id }).attestation));
   const chain = parseChainPem(signed.certificateChain.join(""));
   const claims = verifyKmsChain(chain, kms.identity.rootCa, new Date());
@@ -353,8 +222,8 @@ test("an attested app gets a certificate, judged by what booted", async () => {
     toHex(claims.appInfo!.deviceId),
     "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
   );
-  const booted = decisions.at(-1)!;
-  const release = decisions.find(({ method, outcome }) =>
+  const booted = around.decisions.at(-1)!;
+  const release = around.decisions.find(({ method, outcome }) =>
     method === "GetAppKey" && outcome === "released"
   )!;
   assert.equal(booted.mrAggregated, release.mrAggregated, "as measured when it got its keys");
@@ -363,8 +232,7 @@ test("an attested app gets a certificate, judged by what booted", async () => {
 });
 
 test("an auth service that is down denies", async () => {
-  const alone = await start({
-    cert_dir: join(directory, "certs"),
+  const alone = await around.start({
     auth_api: { webhook: { url: "http://127.0.0.1:9", timeout: "1s" } },
   });
   try {
@@ -377,10 +245,10 @@ test("an auth service that is down denies", async () => {
 });
 
 test("a PCCS that is down denies for its own reason", async () => {
-  const alone = await start({
+  const alone = await around.start({
     attestation: {
       insecure_allow_external_trust_anchors: true,
-      root_ca: { tdx: join(directory, "root.pem") },
+      root_ca: { tdx: join(around.directory, "root.pem") },
       urls: { pccs: "http://127.0.0.1:9" },
     },
   });
@@ -394,7 +262,7 @@ test("a PCCS that is down denies for its own reason", async () => {
 
 test("a restart keeps the keys; the key files are for the owner only", async () => {
   const keysBefore = await (await guest()).getAppKey({});
-  const again = await start();
+  const again = await around.start();
   try {
     const keysAfter = await (await guest({ service: again })).getAppKey({});
     assert.deepEqual(keysAfter.diskCryptKey, keysBefore.diskCryptKey);
@@ -403,7 +271,7 @@ test("a restart keeps the keys; the key files are for the owner only", async () 
     await again.close();
   }
   for (const name of ["root-ca.key", "root-k256.key", "rpc.key", "tmp-ca.key"]) {
-    assert.equal((await stat(join(directory, "certs", name))).mode & 0o777, 0o600, name);
+    assert.equal((await stat(join(around.directory, "certs", name))).mode & 0o777, 0o600, name);
   }
 });
 
@@ -429,8 +297,8 @@ test("the operator lists decisions with the token only", async () => {
       "collateral-unavailable",
     ]
   ) assert.ok(reasons.has(reason), reason);
-  const logged = decisions.filter(({ outcome }) => outcome === "denied").map(({ id }) => id);
+  const logged = around.decisions.filter(({ outcome }) => outcome === "denied").map(({ id }) => id);
   const stored = listed.map(({ id }: { id: number }) => id);
   assert.deepEqual(stored.toSorted(), logged.toSorted());
-  assert.ok(errors.length > 0, "the auth API's failure was logged");
+  assert.ok(around.errors.length > 0, "the auth API's failure was logged");
 });
