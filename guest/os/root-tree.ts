@@ -15,7 +15,6 @@ import type { TarEntry } from "./tar.ts";
 
 const PROGRAM_FOLDERS = ["usr/bin/", "usr/sbin/"];
 const LIBRARY_FOLDER = "usr/lib/x86_64-linux-gnu/";
-const LOADER = "ld-linux-x86-64.so.2";
 
 /**
  * The root file system as a map of paths, built up in steps: what is kept of the installed packages, then
@@ -74,15 +73,15 @@ export class RootTree {
    * Throws when the tree breaks the rules for its flavour.
    */
   finish(flavour: Flavour): TarEntry[] {
-    const programs = [...this.#entries.values()].filter((entry) => entry.type === "file");
-    for (const soname of LOADED_LIBRARIES) programs.push(this.#library(soname, "root-contents.ts"));
-    for (let entry = programs.shift(); entry !== undefined; entry = programs.shift()) {
-      for (const library of this.#librariesOf(entry)) {
+    const queue = [...this.#entries.values()].filter((entry) => entry.type === "file");
+    const needed = LOADED_LIBRARIES.flatMap((soname) => this.#library(soname, "root-contents.ts"));
+    for (let entry = queue.shift(); entry !== undefined; entry = queue.shift()) {
+      needed.push(...this.#librariesOf(entry));
+      for (const library of needed.splice(0)) {
         if (this.#entries.has(library.path)) continue;
         this.#keep(library);
-        if (library.type === "file") programs.push(library);
+        queue.push(library);
       }
-      if (entry.path.startsWith(LIBRARY_FOLDER)) this.#keep(entry);
     }
     this.#addParents();
     this.#check(flavour);
@@ -137,23 +136,19 @@ export class RootTree {
 
   #librariesOf(entry: TarEntry): TarEntry[] {
     const needed = neededLibraries(entry.content) ?? [];
-    return needed.flatMap((soname) => {
-      const library = this.#library(soname, entry.path);
-      if (library.type !== "symlink") return [library];
-      const target = this.#installed.get(resolvePath(library.path, library.target));
-      if (target === undefined) throw invalid(`${library.path} points to nothing`);
-      return [library, target];
-    });
+    return needed.flatMap((soname) => this.#library(soname, entry.path));
   }
 
-  #library(soname: string, user: string): TarEntry {
-    if (soname === LOADER) {
-      const loader = this.#installed.get(LIBRARY_FOLDER + LOADER);
-      if (loader !== undefined) return loader;
-    }
+  /** The library, or its link and what that points to. */
+  #library(soname: string, user: string): TarEntry[] {
     for (const folder of [LIBRARY_FOLDER, `${LIBRARY_FOLDER}systemd/`]) {
       const library = this.#installed.get(folder + soname);
-      if (library !== undefined) return library;
+      if (library?.type === "symlink") {
+        const target = this.#installed.get(resolvePath(library.path, library.target));
+        if (target === undefined) throw invalid(`${library.path} points to nothing`);
+        return [library, target];
+      }
+      if (library !== undefined) return [library];
     }
     throw invalid(`${user} needs ${soname}, which no package holds`);
   }
