@@ -1,4 +1,4 @@
-/** deno run with: --allow-net=<address:port> --allow-read --allow-env */
+/** Runs with: --allow-net=<address:port> --allow-read=<sources, configuration, allowlist> --allow-env. */
 import process from "node:process";
 import { authMain } from "./auth-main.ts";
 import { runProgram } from "./process.ts";

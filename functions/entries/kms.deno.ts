@@ -1,6 +1,7 @@
 /**
- * deno run with: --allow-net --allow-read --allow-write=<cert_dir>,<database's directory>
- *   --allow-env --allow-sys=hostname --allow-ffi (libSQL's driver for local files is native)
+ * Runs with: --allow-net=<listeners, auth service, PCCS> --allow-env --allow-sys=cpus,networkInterfaces,hostname
+ * --allow-read=<sources, cert_dir, database, trust anchors, /var/run> --allow-write=<cert_dir, database>
+ * --allow-ffi=<node_modules> (libSQL's driver for files is native).
  */
 import process from "node:process";
 import { kmsMain } from "./kms-main.ts";
