@@ -8,6 +8,7 @@ import type {
   Instance,
   ServedCertificate,
 } from "#functions/gateway/ports.ts";
+import type * as schema from "./gateway-schema.ts";
 import {
   gatewayCertificates,
   gatewayDomains,
@@ -17,7 +18,8 @@ import {
 } from "./gateway-schema.ts";
 
 type InstanceRow = typeof gatewayInstances.$inferSelect;
-type Transaction = Parameters<Parameters<LibSQLDatabase["transaction"]>[0]>[0];
+type Database = LibSQLDatabase<typeof schema>;
+type Transaction = Parameters<Parameters<Database["transaction"]>[0]>[0];
 
 export interface StoredEvent extends GatewayEvent {
   readonly id: number;
@@ -26,14 +28,12 @@ export interface StoredEvent extends GatewayEvent {
 
 /** The gateway's rows in libSQL. */
 export class GatewayStore implements GatewayRows {
-  readonly #db: LibSQLDatabase;
+  readonly #db: Database;
   readonly #nodeId: number;
   readonly #now: () => Date;
-  /** A file database has one writer: transactions of this process wait for one another. */
-  #writing: Promise<unknown> = Promise.resolve();
   #turn: Promise<unknown> = Promise.resolve();
 
-  constructor(db: LibSQLDatabase, nodeId: number, now: () => Date) {
+  constructor(db: Database, nodeId: number, now: () => Date) {
     this.#db = db;
     this.#nodeId = nodeId;
     this.#now = now;
@@ -246,9 +246,7 @@ export class GatewayStore implements GatewayRows {
   }
 
   #write<T>(work: (tx: Transaction) => Promise<T>): Promise<T> {
-    const done = this.#writing.then(() => this.#db.transaction(work, { behavior: "immediate" }));
-    this.#writing = done.catch(() => undefined);
-    return done;
+    return this.#db.transaction(work, { behavior: "immediate" });
   }
 }
 

@@ -2,15 +2,14 @@ import assert from "node:assert/strict";
 import { mkdtempSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, test } from "node:test";
-import { createClient } from "@libsql/client";
-import { drizzle } from "drizzle-orm/libsql";
-import { migrate } from "drizzle-orm/libsql/migrator";
+import { type OpenDatabase, openDatabase } from "#adapters/libsql.ts";
 import { AppError } from "#core/errors/app-error.ts";
 import { noMetrics } from "#core/http/metrics.ts";
 import { encodeAppInfo } from "#core/ra-tls/app-info.ts";
 import { buildCertificate, selfIssuer } from "#core/ra-tls/certificate-builder.ts";
 import { p256Spki, randomP256Scalar } from "#core/crypto/p256.ts";
 import { toBase64 } from "#core/bytes/bytes.ts";
+import * as schema from "#functions/db/gateway-schema.ts";
 import { GatewayStore } from "#functions/db/gateway-rows.ts";
 import { createGatewayAdminApp } from "./admin-app.ts";
 import { parseAddressPlan } from "./allocation.ts";
@@ -24,6 +23,7 @@ const TOKEN = "operator-token";
 const COMPOSE = "33".repeat(32);
 
 let dir: string;
+let database: OpenDatabase<typeof schema>;
 let store: GatewayStore;
 let ports: GatewayPorts;
 let table: RouteTable;
@@ -34,11 +34,12 @@ let applied: number;
 beforeEach(async () => {
   dir = mkdtempSync("/tmp/gw-app-");
   now = new Date("2026-03-01T00:00:00Z");
-  const db = drizzle(createClient({ url: `file:${join(dir, "gateway.db")}` }));
-  await migrate(db, {
+  database = await openDatabase({
+    url: `file:${join(dir, "gateway.db")}`,
     migrationsFolder: new URL("../../migrations/gateway", import.meta.url).pathname,
+    schema,
   });
-  store = new GatewayStore(db, 1, () => now);
+  store = new GatewayStore(database.db, 1, () => now);
   await store.putOwnNode({
     id: 1,
     url: "https://gateway.example.com:9202",
@@ -90,7 +91,10 @@ beforeEach(async () => {
   };
 });
 
-afterEach(() => rmSync(dir, { recursive: true, force: true }));
+afterEach(() => {
+  database.close();
+  rmSync(dir, { recursive: true, force: true });
+});
 
 function seconds(): number {
   return Math.floor(now.getTime() / 1000);
@@ -207,6 +211,26 @@ describe("RegisterCvm", () => {
     const first = (await all()).map(({ body }) => body.wg.client_ip);
     assert.equal(new Set(first).size, 32);
     assert.deepEqual((await all()).map(({ body }) => body.wg.client_ip), first);
+  });
+
+  test("a registration that lost the race for an address, or for its row, looks again", async () => {
+    await register(APP, 1);
+    let stale = 2;
+    ports = {
+      ...ports,
+      rows: Object.assign(Object.create(store), {
+        // What another gateway over the same database would have read a moment too early.
+        takenAddresses: async () => stale-- > 0 ? new Set() : await store.takenAddresses(),
+      }),
+    };
+    assert.equal((await register(APP, 2)).body.wg.client_ip, "10.8.0.3");
+    assert.equal(stale, -1);
+
+    const before = (await store.findInstance(instanceId(1)))!;
+    const event = { kind: "test", appId: "", instanceId: "", reason: "", detail: "" };
+    assert.equal(await store.putInstance({ ...before, publicKey: key(50) }, before, event), true);
+    assert.equal(await store.putInstance({ ...before, publicKey: key(51) }, before, event), false);
+    assert.equal((await store.findInstance(instanceId(1)))!.publicKey, key(50));
   });
 
   test("without a certificate, or one without app info, nothing is registered", async () => {

@@ -12,6 +12,9 @@ const port = z.int().min(0).max(65535);
 /** `address` and `port` apart, or together in `address`. */
 const address = z.string().min(1);
 
+/** Tunes a part of the reference that HAProxy or the runtime is here: accepted, without effect. */
+const ignored = z.unknown().optional();
+
 const tls = z.strictObject({
   key: z.string().min(1),
   certs: z.string().min(1),
@@ -80,6 +83,15 @@ const proxy = z.strictObject({
   /** Threads of HAProxy; 0 is one a core. */
   workers: z.int().min(0).max(64).default(0),
   timeouts: timeouts.prefault({}),
+  tls_crypto_provider: ignored,
+  buffer_size: ignored,
+  thread_per_core: ignored,
+  connection_rebalance: ignored,
+  tcp_splice: ignored,
+  ktls: ignored,
+  port_policy_fetch: ignored,
+  app_address_ns_compat: ignored,
+  app_address_dns_servers: ignored,
   /** Port that sends browsers from http:// to https://; 0 is none. */
   redirect_port: port.default(0),
   /** Sockets, certificates and configuration of HAProxy. */
@@ -90,7 +102,8 @@ const proxy = z.strictObject({
 });
 
 const core = z.strictObject({
-  set_ulimit: z.boolean().default(true),
+  /** HAProxy raises its own limit of open files. */
+  set_ulimit: ignored,
   /** Certificates come from files; asking a guest agent for them is for a gateway in a CVM. */
   rpc_domain: z.literal("").default(""),
   /** The gateway's own app id, hex; GetPeers answers only callers with the same. */
@@ -117,6 +130,11 @@ const core = z.strictObject({
     my_url: z.url({ protocol: /^https?$/ }).default("https://localhost:8011"),
     bootnode: z.string().default(""),
     data_dir: z.string().default("/dstack-gateway/data"),
+    interval: ignored,
+    timeout: ignored,
+    persist_interval: ignored,
+    sync_connections_enabled: ignored,
+    sync_connections_interval: ignored,
   }).prefault({}),
   /** libSQL database: `file:` path or the URL of a server; default a file in `sync.data_dir`. */
   database_url: z.string().default(""),
@@ -127,6 +145,11 @@ export const gatewayConfigSchema = z.strictObject({
   address: address.default("127.0.0.1:8010"),
   port: port.optional(),
   log_level: z.string().default("info"),
+  workers: ignored,
+  max_blocking: ignored,
+  keep_alive: ignored,
+  ident: ignored,
+  temp_dir: ignored,
   tls,
   core: core.prefault({}),
 }).superRefine(({ core }, context) => {
@@ -139,13 +162,6 @@ export const gatewayConfigSchema = z.strictObject({
   }
   if ((core.wg.private_key === "") === (core.wg.private_key_file === "")) {
     fault(["core", "wg"], "needs either private_key or private_key_file");
-  }
-  const { enabled, auth_token, admin_token, insecure_no_auth } = core.admin;
-  if (enabled && !insecure_no_auth && auth_token.trim() === "" && admin_token.trim() === "") {
-    fault(
-      ["core", "admin"],
-      "needs auth_token (or DSTACK_GATEWAY_ADMIN_TOKEN), or insecure_no_auth",
-    );
   }
 });
 

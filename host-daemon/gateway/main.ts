@@ -1,9 +1,11 @@
-import { readFile } from "node:fs/promises";
 import process from "node:process";
 import { parseArgs } from "node:util";
-import { parse as parseToml } from "smol-toml";
-import { AppError, errorChain } from "#core/errors/app-error.ts";
-import { noMetrics } from "#core/http/metrics.ts";
+import { getLogger, type LogLevel } from "@logtape/logtape";
+import { loadConfig } from "#adapters/config.ts";
+import { configureLogging } from "#adapters/logging.ts";
+import { createPrometheusMetrics } from "#adapters/metrics.ts";
+import { errorChain } from "#core/errors/app-error.ts";
+import manifest from "../../package.json" with { type: "json" };
 import {
   checkGateway,
   type GatewayLog,
@@ -22,19 +24,10 @@ SIGTERM and SIGINT stop everything; SIGHUP ends this process alone, for the next
 Example: gateway --config /etc/dstack/gateway.toml
 `;
 
-const VERSION = { version: "0.1.0", rev: "unknown" };
-
-/** One JSON object a line. Errors become their messages; causes are for the operator too. */
-const log: GatewayLog = (level, message, fields = {}) => {
-  const plain = Object.fromEntries(
-    Object.entries(fields).map((
-      [name, value],
-    ) => [name, value instanceof Error ? errorChain(value) : value]),
-  );
-  process.stdout.write(
-    JSON.stringify({ time: new Date().toISOString(), level, message, ...plain }) + "\n",
-  );
-};
+/** `git:<20 hex>`, set by the build. */
+const REVISION = process.env["DSTACK_REVISION"] ?? "unknown";
+const VERSION = { version: manifest.version, rev: REVISION };
+const ADMIN_TOKEN_VARIABLES = ["DSTACK_GATEWAY_ADMIN_TOKEN", "ADMIN_API_TOKEN"];
 
 process.exitCode = await main();
 
@@ -55,7 +48,7 @@ async function main(): Promise<number> {
     return 2;
   }
   if (options.help || options.version) {
-    process.stdout.write(options.help ? USAGE : `v${VERSION.version} (${VERSION.rev})\n`);
+    process.stdout.write(options.help ? USAGE : `v${VERSION.version} (${REVISION})\n`);
     return 0;
   }
   if (options.config === undefined) {
@@ -64,7 +57,13 @@ async function main(): Promise<number> {
   }
   let config: GatewayConfig;
   try {
-    config = await readConfig(options.config);
+    config = withAdminToken(
+      await loadConfig(gatewayConfigSchema, {
+        file: options.config,
+        envPrefix: "DSTACK_GATEWAY_",
+        otherVariables: ADMIN_TOKEN_VARIABLES,
+      }),
+    );
     if (options["check-config"]) {
       await checkGateway(config);
       return 0;
@@ -74,37 +73,39 @@ async function main(): Promise<number> {
     return 2;
   }
   try {
+    await configureLogging({ program: "gateway", level: levelOf(config.log_level) });
+    const logger = getLogger(["gateway"]);
+    const log: GatewayLog = (level, message, fields = {}) => logger[level](message, { ...fields });
     if (options.down) {
       await takeDown(config, log);
       return 0;
     }
-    const gateway = await startGateway({ config, version: VERSION, metrics: noMetrics, log });
-    await untilSignal(gateway);
+    const metrics = createPrometheusMetrics({ processMetrics: !("Deno" in globalThis) });
+    const gateway = await startGateway({ config, version: VERSION, metrics, log });
+    await untilSignal(gateway, log);
     return 0;
   } catch (error) {
-    log("error", "gateway cannot go on", { error });
+    process.stderr.write(`gateway: ${errorChain(error)}\n`);
     return 1;
   }
 }
 
-async function readConfig(path: string): Promise<GatewayConfig> {
-  const token = process.env["DSTACK_GATEWAY_ADMIN_TOKEN"] ?? process.env["ADMIN_API_TOKEN"];
-  const document = parseToml(await readFile(path, "utf8"));
-  if (token !== undefined) addAdminToken(document, token);
-  const parsed = gatewayConfigSchema.safeParse(document);
-  if (parsed.success) return parsed.data;
-  const faults = parsed.error.issues.map((issue) => `${issue.path.join(".")}: ${issue.message}`);
-  throw new AppError("config/invalid", `${path}:\n  ${faults.join("\n  ")}`);
-}
-
 /** The token of the environment counts where the file has none (gateway.md 7.4). */
-function addAdminToken(document: Record<string, unknown>, token: string): void {
-  const core = (document["core"] ??= {}) as Record<string, unknown>;
-  const admin = (core["admin"] ??= {}) as Record<string, unknown>;
-  if (admin["auth_token"] === undefined || admin["auth_token"] === "") admin["auth_token"] = token;
+function withAdminToken(config: GatewayConfig): GatewayConfig {
+  const { admin } = config.core;
+  const variable = ADMIN_TOKEN_VARIABLES.find((name) => process.env[name] !== undefined);
+  if (variable === undefined || admin.auth_token.trim() !== "") return config;
+  const withToken = { ...admin, auth_token: process.env[variable] ?? "" };
+  return { ...config, core: { ...config.core, admin: withToken } };
 }
 
-async function untilSignal(gateway: RunningGateway): Promise<void> {
+function levelOf(text: string): LogLevel {
+  const known: readonly LogLevel[] = ["trace", "debug", "info", "warning", "error", "fatal"];
+  const name = text === "warn" ? "warning" : text;
+  return known.find((level) => level === name) ?? "info";
+}
+
+async function untilSignal(gateway: RunningGateway, log: GatewayLog): Promise<void> {
   const signal = await new Promise<NodeJS.Signals>((resolve) => {
     for (const name of ["SIGTERM", "SIGINT", "SIGHUP"] as const) process.on(name, resolve);
   });

@@ -1,10 +1,9 @@
 import { mkdir } from "node:fs/promises";
 import { dirname } from "node:path";
 import { fileURLToPath } from "node:url";
-import { createClient } from "@libsql/client";
-import { drizzle } from "drizzle-orm/libsql";
-import { migrate } from "drizzle-orm/libsql/migrator";
+import { openDatabase } from "#adapters/libsql.ts";
 import { GatewayStore } from "#functions/db/gateway-rows.ts";
+import * as schema from "#functions/db/gateway-schema.ts";
 
 const MIGRATIONS = fileURLToPath(new URL("../../../migrations/gateway", import.meta.url));
 
@@ -14,14 +13,9 @@ export async function openGatewayStore(
   nodeId: number,
   now: () => Date,
 ): Promise<{ store: GatewayStore; close(): void }> {
-  const isFile = url.startsWith("file:");
-  if (isFile) await mkdir(dirname(url.slice("file:".length)), { recursive: true, mode: 0o700 });
-  const client = createClient({ url });
-  if (isFile) {
-    await client.execute("PRAGMA journal_mode = WAL");
-    await client.execute("PRAGMA busy_timeout = 5000");
+  if (url.startsWith("file:")) {
+    await mkdir(dirname(url.slice("file:".length)), { recursive: true, mode: 0o700 });
   }
-  const db = drizzle(client);
-  await migrate(db, { migrationsFolder: MIGRATIONS });
-  return { store: new GatewayStore(db, nodeId, now), close: () => client.close() };
+  const { db, close } = await openDatabase({ url, migrationsFolder: MIGRATIONS, schema });
+  return { store: new GatewayStore(db, nodeId, now), close };
 }

@@ -68,6 +68,7 @@ export async function startGateway(options: GatewayOptions): Promise<RunningGate
   const { core } = config;
   const now = () => new Date();
   const addressPlan = planOf(config);
+  const adminTokens = adminTokensOf(config);
   await mkdir(core.proxy.run_dir, { recursive: true, mode: 0o711 });
   const { settings, account } = await dataPlaneSettings(config);
   if (account === undefined) {
@@ -177,7 +178,7 @@ export async function startGateway(options: GatewayOptions): Promise<RunningGate
       appAddressPrefix: core.proxy.app_address_ns_prefix,
       bootnodeUrl: core.sync.bootnode,
       skipPeerCheck: core.debug.insecure_skip_attestation,
-      adminTokens: [core.admin.auth_token.trim(), core.admin.admin_token.trim()],
+      adminTokens,
       adminWithoutAuth: core.admin.insecure_no_auth,
     },
     logError: (error) => log("error", "request failed", { error }),
@@ -256,6 +257,7 @@ export async function takeDown(config: GatewayConfig, log: GatewayLog): Promise<
 /** Checks what --check-config can without starting anything. Throws `config/invalid`. */
 export async function checkGateway(config: GatewayConfig): Promise<void> {
   planOf(config);
+  adminTokensOf(config);
   requireAddress(config, "address");
   await dataPlaneSettings(config);
   await readTls(config);
@@ -303,6 +305,19 @@ function planOf({ core }: GatewayConfig) {
     reservedNet: core.wg.reserved_net,
     clientIpRange: core.wg.client_ip_range,
   });
+}
+
+/** Nobody is let in by accident: an admin listener needs a token or an explicit word (7.4). */
+function adminTokensOf({ core }: GatewayConfig): readonly string[] {
+  const { enabled, auth_token, admin_token, insecure_no_auth } = core.admin;
+  const tokens = [auth_token.trim(), admin_token.trim()].filter((token) => token !== "");
+  if (enabled && !insecure_no_auth && tokens.length === 0) {
+    throw new AppError(
+      "config/invalid",
+      "core.admin needs auth_token (or DSTACK_GATEWAY_ADMIN_TOKEN), or insecure_no_auth",
+    );
+  }
+  return tokens;
 }
 
 async function wireguardOf({ core }: GatewayConfig) {
