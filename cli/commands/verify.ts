@@ -1,4 +1,5 @@
 import type { Command } from "commander";
+import { agentUrlOf, challengeApp, idInUrl } from "#core/attestation/app-evidence.ts";
 import { type AppraisalInput, appraise } from "#core/attestation/appraise.ts";
 import { policyWith, QUOTE_POLICY } from "#core/attestation/policy.ts";
 import type { Reference } from "#core/attestation/reference.ts";
@@ -18,7 +19,6 @@ import { parseCollateralJson } from "#core/tdx/collateral.ts";
 import { fetchCollateral, INTEL_PCS_URL } from "#core/tdx/pccs-client.ts";
 import { parseQuote, type Quote } from "#core/tdx/quote.ts";
 import { TCB_STATUSES, type TcbStatus } from "#core/tdx/tcb-status.ts";
-import { agentUrlOf, challengeApp, idInUrl } from "../app-evidence.ts";
 import { type CliPorts, dataOf, dstackdClient, type GlobalOptions } from "../context.ts";
 
 /** Exit status of a refusal, so that scripts can tell it from a failure to verify at all. */

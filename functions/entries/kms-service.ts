@@ -1,5 +1,4 @@
 import { existsSync } from "node:fs";
-import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { sha256 } from "@noble/hashes/sha2.js";
 import { serveHttp } from "#adapters/http-server.ts";
@@ -8,11 +7,6 @@ import type { Listening } from "#adapters/listening.ts";
 import { unixFetch } from "#adapters/unix-http.ts";
 import { makeWebFetch } from "#adapters/web-fetch.ts";
 import { ratlsReportData } from "#core/attestation/report-data.ts";
-import {
-  INTEL_TRUST_ANCHOR,
-  parseTrustAnchor,
-  type TrustAnchor,
-} from "#core/attestation/trust-anchor.ts";
 import { decodeAttestation } from "#core/attestation/versioned-attestation.ts";
 import { toHex } from "#core/bytes/bytes.ts";
 import { encodeP256Pkcs8 } from "#core/crypto/p256.ts";
@@ -20,13 +14,13 @@ import { AppError } from "#core/errors/app-error.ts";
 import type { Metrics } from "#core/http/metrics.ts";
 import type { AppVersion } from "#core/http/operations.ts";
 import { privateKeyPem } from "#core/ra-tls/certificate.ts";
+import { CollateralCache } from "#core/tdx/collateral-cache.ts";
 import { DEFAULT_PCCS_URL, fetchCollateral } from "#core/tdx/pccs-client.ts";
 import { createAdminApp } from "#functions/kms/admin-app.ts";
 import { createKmsApp } from "#functions/kms/app.ts";
 import { createAppraiser } from "#functions/kms/appraiser.ts";
 import { devAuthApi, webhookAuthApi } from "#functions/kms/auth-api.ts";
 import { bootstrap } from "#functions/kms/bootstrap.ts";
-import { CollateralCache } from "#functions/kms/collateral-cache.ts";
 import type { KmsConfig } from "#functions/kms/config.ts";
 import { guestAgent } from "#functions/kms/guest-agent.ts";
 import {
@@ -42,6 +36,7 @@ import type { Appraise, DecidingPorts, KmsLog, SelfAttestation } from "#function
 import { attestationExtension } from "#functions/kms/sign-cert.ts";
 import { keyDirectory } from "./key-directory.ts";
 import { openKmsDatabase } from "./kms-database.ts";
+import { readTrustAnchors } from "./trust-anchors.ts";
 
 export interface KmsServiceOptions {
   readonly version: AppVersion;
@@ -74,7 +69,7 @@ export async function openKms(config: KmsConfig, options: KmsServiceOptions): Pr
   const { core } = config;
   const files = await keyDirectory(core.cert_dir);
   await completePending(files);
-  const trustAnchors = await readTrustAnchors(config);
+  const trustAnchors = await readTrustAnchors(core.attestation);
   const agentSocket = options.agentSockets.find((path) => existsSync(path));
   const now = () => new Date();
   const collateral = collateralCache(config, options, now);
@@ -217,21 +212,6 @@ async function openIdentity(
 
 async function attestedExtension(self: SelfAttestation, spki: Uint8Array): Promise<Uint8Array> {
   return attestationExtension(decodeAttestation(await self.attest(ratlsReportData(spki))));
-}
-
-async function readTrustAnchors({ core }: KmsConfig): Promise<TrustAnchor[]> {
-  const { root_ca: roots, external_roots_simulated: simulated } = core.attestation;
-  if (roots.tdx === undefined) return [INTEL_TRUST_ANCHOR];
-  let bytes: Uint8Array;
-  try {
-    bytes = await readFile(roots.tdx);
-  } catch (cause) {
-    const message = "core.attestation.root_ca.tdx cannot be read";
-    throw new AppError("config/invalid", message, { cause });
-  }
-  const anchor = parseTrustAnchor("external tdx root", bytes, { simulated });
-  const fingerprint = toHex(sha256(anchor.certificate.encoded)).slice(0, 16);
-  return [{ ...anchor, name: `${anchor.name} ${fingerprint}` }];
 }
 
 function collateralCache(

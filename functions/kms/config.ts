@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { attestationSchema } from "#functions/attestation/config.ts";
 
 /** `500ms`, `30s`, `2m`, `1h`: read as milliseconds. */
 const duration = z.string().transform((text, ctx) => {
@@ -27,35 +28,6 @@ const tlsSchema = z.strictObject({
   })),
 });
 
-const attestationSchema = z.strictObject({
-  insecure_allow_external_trust_anchors: z.boolean().default(false),
-  /** Ours: whether roots of `root_ca` belong to a simulator; every verdict and decision says so. */
-  external_roots_simulated: z.boolean().default(true),
-  urls: withDefaults(z.strictObject({
-    pccs: z.string().default(""),
-    amd_kds: z.string().default(""),
-  })),
-  /** Files, PEM or DER. */
-  root_ca: withDefaults(z.strictObject({
-    tdx: z.string().optional(),
-    gcp_tpm: z.string().optional(),
-    aws_nitro_enclave: z.string().optional(),
-    aws_nitro_tpm: z.string().optional(),
-    sev_snp_milan: z.string().optional(),
-    sev_snp_genoa: z.string().optional(),
-    sev_snp_turin: z.string().optional(),
-  })),
-}).superRefine((attestation, ctx) => {
-  const roots = Object.values(attestation.root_ca).filter((path) => path !== undefined);
-  if (roots.length > 0 && !attestation.insecure_allow_external_trust_anchors) {
-    ctx.addIssue({
-      code: "custom",
-      path: ["root_ca"],
-      message: "needs insecure_allow_external_trust_anchors = true",
-    });
-  }
-});
-
 const coreSchema = z.strictObject({
   cert_dir: z.string().default("/etc/kms/certs"),
   subject_postfix: retired,
@@ -72,7 +44,7 @@ const coreSchema = z.strictObject({
     max_age: duration.prefault("1h"),
     timeout: duration.prefault("30s"),
   })),
-  attestation: withDefaults(attestationSchema),
+  attestation: attestationSchema,
   image: withDefaults(z.strictObject({
     verify: z.boolean().default(true),
     cache_dir: z.string().default("/usr/share/dstack/images"),

@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { parseQuote } from "#core/tdx/quote.ts";
-import type { QuoteCollateral } from "#core/tdx/collateral.ts";
 import { simulatedCvm } from "../../tests/simulated-cvm.ts";
+import type { QuoteCollateral } from "./collateral.ts";
 import { CollateralCache } from "./collateral-cache.ts";
+import { parseQuote } from "./quote.ts";
 
 const HOUR_MS = 3_600_000;
 const DAY_MS = 24 * HOUR_MS;

@@ -1,9 +1,9 @@
-import { reportData } from "#core/attestation/report-data.ts";
-import { fromHex, fromUtf8, toHex } from "#core/bytes/bytes.ts";
-import { parseStrictJson } from "#core/encoding/strict-json.ts";
-import { AppError } from "#core/errors/app-error.ts";
-import type { FetchLike } from "#core/http/fetch-like.ts";
-import { readResponse } from "#core/http/response-body.ts";
+import { fromHex, fromUtf8, toHex } from "../bytes/bytes.ts";
+import { parseStrictJson } from "../encoding/strict-json.ts";
+import { AppError } from "../errors/app-error.ts";
+import type { FetchLike } from "../http/fetch-like.ts";
+import { readResponse } from "../http/response-body.ts";
+import { reportData } from "./report-data.ts";
 
 /** Where the guest agent of every app listens; the gateway reaches it by this port in the name. */
 const AGENT_PORT = 8090;
@@ -35,10 +35,10 @@ export interface AppEvidence {
 export async function challengeApp(
   agentUrl: URL,
   nonce: Uint8Array,
-  fetch: FetchLike,
+  send: FetchLike,
 ): Promise<AppEvidence> {
   const url = new URL("/v1/attestation", agentUrl).href;
-  const response = await fetch(url, {
+  const response = await send(url, {
     method: "POST",
     headers: { "content-type": "application/json" },
     body: JSON.stringify({ nonce: toHex(nonce) }),

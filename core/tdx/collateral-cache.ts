@@ -1,12 +1,12 @@
-import { toHex } from "#core/bytes/bytes.ts";
-import { decodePem } from "#core/encoding/pem.ts";
-import { AppError } from "#core/errors/app-error.ts";
-import type { QuoteCollateral } from "#core/tdx/collateral.ts";
-import { pckCaOf, pckPlatformOf } from "#core/tdx/pck-certificate.ts";
-import { pckChainOf } from "#core/tdx/pck-chain.ts";
-import { CERTIFICATION, type Quote } from "#core/tdx/quote.ts";
-import { parseCrl } from "#core/x509/certificate-revocation-list.ts";
-import { parseX509Certificate } from "#core/x509/x509-certificate.ts";
+import { toHex } from "../bytes/bytes.ts";
+import { decodePem } from "../encoding/pem.ts";
+import { AppError } from "../errors/app-error.ts";
+import { parseCrl } from "../x509/certificate-revocation-list.ts";
+import { parseX509Certificate } from "../x509/x509-certificate.ts";
+import type { QuoteCollateral } from "./collateral.ts";
+import { pckCaOf, pckPlatformOf } from "./pck-certificate.ts";
+import { pckChainOf } from "./pck-chain.ts";
+import { CERTIFICATION, type Quote } from "./quote.ts";
 
 /** Kinds of platform kept at once; a fleet has a few, a caller could make up any number. */
 const MAX_ENTRIES = 64;
