@@ -50,7 +50,11 @@ export async function dstackdClient(
     : new TextDecoder().decode(await ports.readFile(tokenFile)).trim();
   return createClient<paths>({
     baseUrl: host,
-    headers: token === undefined ? {} : { authorization: `Bearer ${token}` },
+    headers: {
+      // pRPC speaks protobuf unless told otherwise, also to a request without a body.
+      "content-type": "application/json",
+      ...(token !== undefined && { authorization: `Bearer ${token}` }),
+    },
     fetch: async (request) => {
       try {
         return await fetch(request);

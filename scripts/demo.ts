@@ -30,6 +30,14 @@ interface DeployedApp {
   readonly url: string;
 }
 
+interface Cvm {
+  readonly id: string;
+  readonly name: string;
+  readonly status: string;
+  readonly bootProgress: string;
+  readonly bootError: string;
+}
+
 interface VerdictSummary {
   readonly outcome: string;
   readonly simulated: boolean;
@@ -202,7 +210,9 @@ class Demo {
     await this.#gatewayIdentity();
     await this.#services.start(stack.gateway(authority));
     this.#phases.detail("verifier");
-    await this.#services.start(stack.verifier(this.#simulated));
+    if (existsSync("functions/entries/verifier.node.ts")) {
+      await this.#services.start(stack.verifier(this.#simulated));
+    }
   }
 
   async #gatewayIdentity(): Promise<void> {
@@ -264,13 +274,10 @@ class Demo {
   /** Shows the guest's boot steps while `deploy --wait` waits for them. */
   async #followBoot(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
-      const { vms } = await this.#dstack<
-        { vms: { name: string; boot_progress: string; boot_error: string }[] }
-      >(["ps"])
-        .catch(() => ({ vms: [] }));
-      const vm = vms.find(({ name }) => name === "hello");
-      if (vm && !signal.aborted) {
-        this.#phases.detail(vm.boot_error || vm.boot_progress || "starting");
+      const { cvms } = await this.#dstack<{ cvms: Cvm[] }>(["ps"]).catch(() => ({ cvms: [] }));
+      const cvm = cvms.find(({ name }) => name === "hello");
+      if (cvm && !signal.aborted) {
+        this.#phases.detail(cvm.bootError || cvm.bootProgress || "starting");
       }
       await delay(1000);
     }
@@ -350,8 +357,8 @@ class Demo {
   /** Ends CVMs first, then the programs; what is not running is no error. */
   async down(): Promise<void> {
     if (this.#services.running("dstackd") !== undefined) {
-      const { vms } = await this.#dstack<{ vms: { id: string; status: string }[] }>(["ps"]);
-      for (const { id, status } of vms) {
+      const { cvms } = await this.#dstack<{ cvms: Cvm[] }>(["ps"]);
+      for (const { id, status } of cvms) {
         if (status === "running") await this.#dstack(["stop", id, "--force"]);
       }
     }

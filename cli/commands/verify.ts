@@ -1,7 +1,7 @@
 import type { Command } from "commander";
 import { agentUrlOf, challengeApp, idInUrl } from "#core/attestation/app-evidence.ts";
 import { type AppraisalInput, appraise } from "#core/attestation/appraise.ts";
-import { policyWith, QUOTE_POLICY } from "#core/attestation/policy.ts";
+import { checksOf, policyWith, QUOTE_POLICY } from "#core/attestation/policy.ts";
 import type { Reference } from "#core/attestation/reference.ts";
 import {
   INTEL_TRUST_ANCHOR,
@@ -13,6 +13,7 @@ import { decodeAttestation } from "#core/attestation/versioned-attestation.ts";
 import { fromHex, fromUtf8, toHex } from "#core/bytes/bytes.ts";
 import { composeHash } from "#core/compose/identity.ts";
 import { decodeOnePem } from "#core/encoding/pem.ts";
+import { parseRfc3339 } from "#core/encoding/rfc3339.ts";
 import { AppError } from "#core/errors/app-error.ts";
 import { parseCertificate } from "#core/ra-tls/certificate.ts";
 import { parseCollateralJson } from "#core/tdx/collateral.ts";
@@ -128,11 +129,7 @@ async function verifyApp(target: string, options: AppOptions, ports: CliPorts): 
   }
   const input = await trustInput(options, parseQuote(platform.quote), ports);
   const reference = await referenceOf(options, ports);
-  const require = [
-    "report-data" as const,
-    ...(reference.composeHash ? ["compose-hash" as const] : []),
-    ...(reference.keyProvider ? ["key-provider" as const] : []),
-  ];
+  const require = checksOf(reference, answer.reportData);
   const verdict = await appraise({
     ...input,
     attestation,
@@ -167,10 +164,7 @@ async function trustInput(
   quote: Quote | undefined,
   ports: CliPorts,
 ): Promise<Omit<AppraisalInput, "attestation">> {
-  const now = options.time === undefined ? ports.now() : new Date(options.time);
-  if (Number.isNaN(now.getTime())) {
-    throw new AppError("input/malformed", `--time takes RFC 3339, not '${options.time}'`);
-  }
+  const now = options.time === undefined ? ports.now() : parseRfc3339(options.time, "--time");
   const collateral = options.collateral !== undefined
     ? await readable(async () => parseCollateralJson(await ports.readFile(options.collateral!)))
     : quote === undefined
