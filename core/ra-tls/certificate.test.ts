@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { X509Certificate } from "node:crypto";
-import { existsSync, readFileSync } from "node:fs";
 import { test } from "node:test";
+import { vectorTest, vectorText } from "../../tests/vectors.ts";
 import { concatBytes, equalBytes, fromHex, toHex, utf8 } from "../bytes/bytes.ts";
 import { p256Spki, parseP256Pkcs8, randomP256Scalar } from "../crypto/p256.ts";
 import { DER, der as encodeDer, derOid } from "../encoding/der.ts";
@@ -15,10 +15,6 @@ import {
 import { certificatePem, parseCertificate, parseCertificatePem } from "./certificate.ts";
 import { readEvidence, readIssuerClaims } from "./claims.ts";
 import { RA_TLS_OID, X509_OID } from "./oids.ts";
-
-const VECTORS = process.env["DSTACK_VECTORS"] ?? "../shared/vectors";
-const APP_KEYS = `${VECTORS}/dstack/simulator/appkeys.json`;
-const noVectors = existsSync(APP_KEYS) ? false : `no reference vectors at ${VECTORS}`;
 
 const KEY = fromHex("d4f60214a61f0e651fbf97e4b2da696ac7f898f1aa9f3d1f1282c49c6c7c0a72");
 const NOT_AFTER = new Date("2035-12-19T02:51:39Z");
@@ -44,8 +40,8 @@ function leafSpec(overrides: Partial<CertificateSpec> = {}): CertificateSpec {
   };
 }
 
-test("a root certificate equals the reference's field by field", { skip: noVectors }, () => {
-  const { ca_cert: pem, key_provider } = JSON.parse(readFileSync(APP_KEYS, "utf8"));
+vectorTest("a root certificate equals the reference's field by field", () => {
+  const { ca_cert: pem, key_provider } = JSON.parse(vectorText("dstack/simulator/appkeys.json"));
   const key = parseP256Pkcs8(decodeOnePem("PRIVATE KEY", key_provider.None.key));
   assert.equal(toHex(key), toHex(KEY));
   const theirs = parseCertificatePem(pem);

@@ -1,9 +1,11 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import fc from "fast-check";
 import { concatBytes, fromHex, toHex, utf8 } from "../bytes/bytes.ts";
 import { ByteWriter } from "../bytes/byte-writer.ts";
 import { p256Spki } from "../crypto/p256.ts";
 import { writeScaleBytes, writeScaleString } from "../encoding/scale.ts";
+import { AppError } from "../errors/app-error.ts";
 import { encodeCsr, signCsr, verifyCsr } from "./csr.ts";
 
 const KEY = new Uint8Array(32).fill(7);
@@ -101,4 +103,15 @@ test("another key, another word, another version and a changed byte are refused"
   assert.throws(() => verifyCsr(encodeCsr(Uint8Array.of(1), CONFIG, EMPTY_TDX), signature, 2), {
     message: "Unsupported algorithm",
   });
+});
+
+test("any truncation or change of a request is refused in words", () => {
+  const csr = encodeCsr(p256Spki(KEY), { ...CONFIG, altNames: ["a"], notAfter: 1n }, EMPTY_TDX);
+  const signature = signCsr(csr, KEY);
+  const changed = fc.tuple(fc.nat(csr.length - 1), fc.integer({ min: 1, max: 255 }))
+    .map(([at, xor]) => csr.map((byte, i) => i === at ? byte ^ xor : byte));
+  const truncated = fc.nat(csr.length - 1).map((length) => csr.slice(0, length));
+  fc.assert(fc.property(fc.oneof(changed, truncated), fc.constantFrom(1, 2), (bytes, version) => {
+    assert.throws(() => verifyCsr(bytes, signature, version), AppError);
+  }));
 });
