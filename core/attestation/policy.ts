@@ -1,4 +1,5 @@
 import type { TcbStatus } from "../tdx/tcb-status.ts";
+import type { Reference } from "./reference.ts";
 import type { CheckId } from "./verdict.ts";
 
 /**
@@ -30,19 +31,21 @@ const HARDWARE_CHECKS = [
   "tee-attributes",
 ] as const satisfies readonly CheckId[];
 
+/** What a whole CVM must have passed besides. */
+export const CVM_CHECKS = [
+  "event-log-replay",
+  "launch-events",
+  "os-image",
+  "mr-config-id",
+] as const satisfies readonly CheckId[];
+
 /** For a whole dstack CVM: which image, which configuration, which app. */
 export const DEFAULT_POLICY: Policy = {
   allowedTcbStatuses: ["UpToDate"],
   allowedAdvisories: [],
   minEvaluationDataNumber: 0,
   collateralGraceSeconds: 0,
-  required: [
-    ...HARDWARE_CHECKS,
-    "event-log-replay",
-    "launch-events",
-    "os-image",
-    "mr-config-id",
-  ],
+  required: [...HARDWARE_CHECKS, ...CVM_CHECKS],
 };
 
 /** For a bare quote: the caller judges the registers in the verdict. */
@@ -56,4 +59,23 @@ export function policyWith(
   const { require = [], ...rest } = changes;
   const required = [...new Set([...(rest.required ?? base.required), ...require])];
   return { ...base, ...rest, required };
+}
+
+/**
+ * The checks that compare with what a caller expects. Whoever names an expectation wants it met: these
+ * belong into `require`, so that evidence which says nothing about it is refused as well.
+ */
+export function checksOf(
+  reference: Reference,
+  expectedReportData: Uint8Array | undefined,
+): CheckId[] {
+  const expectations: readonly (readonly [CheckId, unknown])[] = [
+    ["report-data", expectedReportData],
+    ["os-image", reference.osImageHashes],
+    ["compose-hash", reference.composeHash],
+    ["app-id", reference.appId],
+    ["instance-id", reference.instanceId],
+    ["key-provider", reference.keyProvider],
+  ];
+  return expectations.filter(([, expected]) => expected !== undefined).map(([id]) => id);
 }
