@@ -85,7 +85,7 @@ async function main(): Promise<number> {
   }
   const simulated = !hostHasTdx();
   const phases = new Phases();
-  const stack = new DemoStack(root, options.portBase);
+  const stack = new DemoStack(root, join(root, ".cache/demo"), options.portBase);
   const flow = new DemoFlow({ stack, root, simulated, onDetail: (text) => phases.detail(text) });
   if (options.down || options.fresh) {
     await flow.down();

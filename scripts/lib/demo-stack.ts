@@ -119,8 +119,12 @@ export class DemoStack {
   readonly ports: DemoPorts;
   readonly ingressUrl: string;
 
-  constructor(root: string, portBase: number) {
-    this.state = join(root, ".cache", "demo");
+  readonly #root: string;
+
+  /** `root` is the checkout, `state` the folder for all the demo writes. */
+  constructor(root: string, state: string, portBase: number) {
+    this.#root = root;
+    this.state = state;
     this.ports = demoPorts(portBase);
     this.ingressUrl = `https://${BASE_DOMAIN}:${this.ports.ingress}`;
     mkdirSync(this.state, { recursive: true, mode: 0o700 });
@@ -160,7 +164,7 @@ export class DemoStack {
   ): ServiceSpec {
     return {
       name,
-      argv: [process.execPath, entry, "--config", this.#config(name, config)],
+      argv: [process.execPath, join(this.#root, entry), "--config", this.#config(name, config)],
       ready: typeof ready === "string"
         ? async () => (await fetch(ready, { signal: AbortSignal.timeout(2000) })).ok
         : ready,
