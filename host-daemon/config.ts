@@ -87,7 +87,10 @@ const cvm = z.strictObject({
     reset_window: z.number().positive().default(300),
   }).refine((r) => r.initial_backoff <= r.max_backoff, "initial_backoff is above max_backoff")
     .prefault({}),
+  /** Bytes, kept files and seconds; 0 bytes rotates at each boot only. */
   log: z.strictObject({
+    max_bytes: z.int().min(0).default(4 * 1024 * 1024),
+    check_interval_secs: z.number().positive().default(5),
     max_backups: z.int().min(0).max(100).default(3),
   }).prefault({}),
 });

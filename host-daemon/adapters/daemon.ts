@@ -24,7 +24,7 @@ import { createHostApi } from "../host-api/app.ts";
 import { SimulatedTds } from "../host-api/simulated-td.ts";
 import { ImageStore } from "../images/image-store.ts";
 import { Inventory } from "../vmm/inventory.ts";
-import { Launcher } from "../vmm/launcher.ts";
+import { type HostPlatform, Launcher } from "../vmm/launcher.ts";
 import { Vmm } from "../vmm/vmm.ts";
 import { Watcher } from "../vmm/watcher.ts";
 import { readConsolePage } from "./console-files.ts";
@@ -118,7 +118,13 @@ export async function startDaemon(
     files: hostFiles,
     now: Date.now,
     log,
-  }, { autoRestart: auto_restart.enabled, restartInterval: auto_restart.interval });
+  }, {
+    autoRestart: auto_restart.enabled,
+    restartInterval: auto_restart.interval,
+    maxLogBytes: config.cvm.log.max_bytes,
+    maxLogBackups: config.cvm.log.max_backups,
+    logCheckSeconds: config.cvm.log.check_interval_secs,
+  });
 
   const logError = (error: unknown) => log("Request failed", { error: errorChain(error) });
   const hostApi = createHostApi({
@@ -173,6 +179,7 @@ export async function startDaemon(
     listening.push(external.listening);
     await watcher.adopt();
     watcher.run();
+    warmUp(images, platform, log);
     log("dstackd is up", {
       address: external.address,
       tee: platform.tee,
@@ -199,6 +206,15 @@ export async function startDaemon(
     database.close();
     throw error;
   }
+}
+
+/** Trying KVM may take seconds: better now than while the first CVM waits. */
+function warmUp(images: ImageStore, platform: HostPlatform, log: Log): void {
+  const probe = async () => {
+    const [first] = await images.list();
+    if (first !== undefined) await platform.accelerator((await images.load(first.name)).kernel);
+  };
+  probe().catch((error) => log("KVM was not tried", { error: errorChain(error) }));
 }
 
 /** Counts what happens to CVMs, by event: `vmm.start`, `vmm.exited`, `boot.error` and so on. */

@@ -3,6 +3,7 @@ import { createReadStream } from "node:fs";
 import {
   appendFile,
   chmod,
+  copyFile,
   lstat,
   mkdir,
   open,
@@ -11,6 +12,7 @@ import {
   rename,
   rm,
   stat,
+  truncate,
   unlink,
 } from "node:fs/promises";
 import { basename, dirname } from "node:path";
@@ -74,6 +76,16 @@ export const hostFiles: HostFiles & ImageFiles = {
     });
   },
 
+  async patch(path, parts) {
+    const file = await open(path, "r+");
+    try {
+      for (const { offset, bytes } of parts) await file.write(bytes, 0, bytes.length, offset);
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+  },
+
   async makeDirectory(path, mode) {
     await mkdir(path, { recursive: true, mode });
     await chmod(path, mode);
@@ -102,11 +114,15 @@ export const hostFiles: HostFiles & ImageFiles = {
 
   async rotate(path, backups) {
     if (await ifExists(lstat(path)) === undefined) return;
-    if (backups === 0) return await unlink(path);
-    for (let i = backups - 1; i >= 1; i--) {
-      await ifExists(rename(`${path}.${i}`, `${path}.${i + 1}`));
-    }
-    await rename(path, `${path}.1`);
+    await shiftBackups(path, backups);
+    if (backups === 0) await unlink(path);
+    else await rename(path, `${path}.1`);
+  },
+
+  async rotateInPlace(path, backups) {
+    await shiftBackups(path, backups);
+    if (backups > 0) await copyFile(path, `${path}.1`);
+    await truncate(path, 0);
   },
 
   async append(path, text) {
@@ -138,6 +154,13 @@ export const hostFiles: HostFiles & ImageFiles = {
       .map((entry) => entry.name);
   },
 };
+
+/** Makes room for a new `path.1`. */
+async function shiftBackups(path: string, backups: number): Promise<void> {
+  for (let i = backups - 1; i >= 1; i--) {
+    await ifExists(rename(`${path}.${i}`, `${path}.${i + 1}`));
+  }
+}
 
 type FileHandle = Awaited<ReturnType<typeof open>>;
 

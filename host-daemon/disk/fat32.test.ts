@@ -1,31 +1,12 @@
 import assert from "node:assert/strict";
 import { execFileSync, spawnSync } from "node:child_process";
-import {
-  closeSync,
-  ftruncateSync,
-  mkdtempSync,
-  openSync,
-  readFileSync,
-  rmSync,
-  writeSync,
-} from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { utf8 } from "#core/bytes/bytes.ts";
-import { fat32Image, type ImagePart } from "./fat32.ts";
-import { emptyQcow2 } from "./qcow2.ts";
-
-function writeImage(path: string, parts: readonly ImagePart[], size: number): void {
-  const fd = openSync(path, "w");
-  ftruncateSync(fd, size);
-  for (const part of parts) writeSync(fd, part.bytes, 0, part.bytes.length, part.offset);
-  closeSync(fd);
-}
-
-function missing(command: string): string | false {
-  return spawnSync(command, ["--version"]).error === undefined ? false : `${command} is missing`;
-}
+import { fat32Image } from "./fat32.ts";
+import { missing, writeImage } from "./image-file.fixture.ts";
 
 const SIZE = 128 * 1024 * 1024;
 
@@ -81,33 +62,4 @@ test("files that do not fit, and names FAT cannot hold, are refused", () => {
   assert.throws(() => fat32Image([...named("A"), ...named("a")], options), {
     code: "input/malformed",
   });
-});
-
-test("qemu-img accepts an empty disk", { skip: missing("qemu-img") }, () => {
-  const dir = mkdtempSync(join(tmpdir(), "qcow2-"));
-  try {
-    for (const gib of [1n, 20n, 3000n]) {
-      const path = join(dir, "hda.img");
-      const { parts, lengthBytes } = emptyQcow2(gib << 30n);
-      writeImage(path, parts, lengthBytes);
-      execFileSync("qemu-img", ["check", "-f", "qcow2", path]);
-      const info: unknown = JSON.parse(
-        execFileSync("qemu-img", ["info", "--output=json", "-f", "qcow2", path]).toString(),
-      );
-      assert.equal((info as Record<string, unknown>)["virtual-size"], Number(gib << 30n));
-    }
-  } finally {
-    rmSync(dir, { recursive: true });
-  }
-});
-
-test("an empty disk's header carries the specification's numbers", () => {
-  const { parts, lengthBytes } = emptyQcow2(1n << 30n);
-  const header = new DataView(parts[0]!.bytes.buffer);
-  assert.equal(header.getUint32(0), 0x514649fb);
-  assert.equal(header.getUint32(4), 3);
-  assert.equal(header.getBigUint64(24), 1n << 30n);
-  assert.equal(header.getUint32(36), 2, "two level-1 entries of 512 MiB each");
-  assert.equal(header.getUint32(100), 104);
-  assert.equal(lengthBytes, 4 * 65536);
 });

@@ -127,6 +127,13 @@ test("the simulated TEE's quote carries registers that its own log replays to", 
 const EXTENDED_ONCE =
   "7bb2c5d8ea033e351e3bbcd999104ba4a95c440e7930e17becc2effd55069425f50dd6852cfd3b664453b66c6cb673ea";
 
+test("a VM that does not run has no TEE", async () => {
+  const { host, id, call } = await guest();
+  using _ = host;
+  await host.vmm.stop(id);
+  assert.equal((await call("/v1/tee/quote", { report_data: "42".repeat(64) })).status, 409);
+});
+
 test("registers a guest must not extend, and bytes of wrong length, are refused", async () => {
   const { host, call } = await guest();
   using _ = host;

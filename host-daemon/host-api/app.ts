@@ -62,22 +62,28 @@ export function createHostApi(ports: HostApiPorts): Hono {
 
   const tee = ports.simulatedTee;
   if (tee === undefined) return app;
+  /** A TD that does not run has no registers to extend or quote. */
+  const requireRunning = (request: Request): Entry => {
+    const entry = requireGuest(request);
+    if (!entry.running) throw new AppError("cvm/state", "This VM does not run");
+    return entry;
+  };
   app.post("/v1/tee/quote", async (c) => {
-    const entry = requireGuest(c.req.raw);
+    const entry = requireRunning(c.req.raw);
     const body = await jsonBody(c.req.raw);
     const reportData = body.hex("report_data", 64);
     const quote = await tee.tds.quote(entry.cvm.id, reportData);
     return c.json({ quote: toHex(quote) });
   });
   app.post("/v1/tee/extend", async (c) => {
-    const entry = requireGuest(c.req.raw);
+    const entry = requireRunning(c.req.raw);
     const body = await jsonBody(c.req.raw);
     const digest = fromHex(body.string("digest"), "digest", 48);
     await tee.tds.extend(entry.cvm.id, body.unsigned("index", 3), digest);
     return c.json({});
   });
   app.get("/v1/tee/ccel", async (c) => {
-    const ccel = await tee.tds.ccel(requireGuest(c.req.raw).cvm.id);
+    const ccel = await tee.tds.ccel(requireRunning(c.req.raw).cvm.id);
     return c.body(ccel.slice(), 200, { "content-type": "application/octet-stream" });
   });
   app.get("/v1/tee/root.pem", (c) => c.text(tee.platform.rootCertificatePem));

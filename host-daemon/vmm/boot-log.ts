@@ -51,7 +51,7 @@ function classify(line: string): BootFailure | undefined {
   if (reported !== null) {
     return { code: "boot/guest-reported", text: `${reported[1]}: ${reported[2]}` };
   }
-  if (/(device-mapper: verity|dm-verity).*(corrupt|failed|mismatch)/i.test(line)) {
+  if (/(device-mapper: verity|dm-verity|Verity device).*(corrupt|failed|mismatch)/.test(line)) {
     return {
       code: "boot/rootfs-corrupt",
       text: `the root file system does not match its dm-verity hash (${stripTime(line)})`,

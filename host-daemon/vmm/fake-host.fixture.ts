@@ -36,7 +36,12 @@ export function fakeFiles() {
     sizeOf: async (path) => content.get(path)?.length ?? 0,
     remove: async (path) => void content.delete(path),
     removeTree: async (path) => under(path).forEach((key) => content.delete(key)),
+    patch: async () => {},
     rotate: async (path) => void content.delete(path),
+    rotateInPlace: async (path) => {
+      content.set(`${path}.1`, content.get(path)!);
+      content.set(path, new Uint8Array());
+    },
     append: async (path, text) => {
       const before = content.get(path) ?? new Uint8Array();
       content.set(path, Uint8Array.from([...before, ...utf8(text)]));
@@ -234,7 +239,13 @@ export async function fakeHost(settings: Record<string, unknown> = {}) {
     }, ports);
     const watcher = new Watcher(
       { ...ports, vmm, files, now: () => clock.now },
-      { autoRestart: true, restartInterval: 1 },
+      {
+        autoRestart: true,
+        restartInterval: 1,
+        maxLogBytes: 1000,
+        maxLogBackups: 2,
+        logCheckSeconds: 1,
+      },
     );
     return { store, inventory, tds, launcher, vmm, watcher, close: () => database.close() };
   };

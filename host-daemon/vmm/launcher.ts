@@ -61,13 +61,20 @@ export class Launcher {
     return new WorkDirectory(this.#runPath, vmId, this.#ports.files);
   }
 
-  hasDataDisk(vmId: string): Promise<boolean> {
-    return this.#ports.files.exists(`${this.workDirectory(vmId).path}/hda.img`);
-  }
-
   /** The TEE of a CVM on this host. */
   teeOf(noTee: boolean): "none" | "tdx" | "simulated" {
     return noTee ? "none" : this.#ports.platform.tee;
+  }
+
+  /** The simulated TEE is reached over user networking only. */
+  requireNetworks(networks: readonly StoredNetwork[], noTee: boolean): void {
+    const { mode } = this.#config.cvm.networking;
+    const first = networks[0]?.mode ?? mode;
+    if (this.teeOf(noTee) !== "simulated" || first === "user") return;
+    throw new AppError(
+      "input/unsupported",
+      "A CVM with a simulated TEE needs user networking on its first interface",
+    );
   }
 
   /** Refuses an image that cannot run under this host's TEE before anything is made. */
@@ -181,8 +188,7 @@ export class Launcher {
   #sysConfig(entry: Entry, image: GuestImage, nicCount: number): string {
     const { cvm } = entry;
     const { cvm: node, host_api } = this.#config;
-    // QEMU's user network shows the host's loopback at its own second address.
-    const hostApi = `http://10.0.2.2:${host_api.port}`;
+    const hostApi = `http://${hostAddressOn(node.networking.net)}:${host_api.port}`;
     const simulated = this.teeOf(cvm.noTee) === "simulated";
     return encodeSysConfig({
       image,
@@ -262,6 +268,11 @@ export class Launcher {
     }
     return new AppError("cvm/launch-failed", `QEMU ended at once: ${last}`);
   }
+}
+
+/** QEMU's user network shows the host's loopback at the second address of the network: 10.0.2.2. */
+function hostAddressOn(net: string): string {
+  return net.replace(/\d+\/\d+$/, "2");
 }
 
 function loopback(hostPort: number, vmPort: number): HostForward {

@@ -23,6 +23,8 @@ export interface HostFiles {
     lengthBytes: number,
     mode: number,
   ): Promise<void>;
+  /** Overwrites parts of a file that nobody else uses. */
+  patch(path: string, parts: readonly ImagePart[]): Promise<void>;
   makeDirectory(path: string, mode: number): Promise<void>;
   /** Regular files directly in `path`: no links, no directories. */
   regularFiles(path: string): Promise<string[]>;
@@ -32,6 +34,8 @@ export interface HostFiles {
   removeTree(path: string): Promise<void>;
   /** Moves `path` to `path.1`, shifting older ones; at most `backups` are kept. */
   rotate(path: string, backups: number): Promise<void>;
+  /** As `rotate`, for a file that another process appends to: copies and empties it in place. */
+  rotateInPlace(path: string, backups: number): Promise<void>;
   append(path: string, text: string): Promise<void>;
   /** Reads `path` from `offset` up to `maxBytes`. */
   readFrom(path: string, offset: number, maxBytes: number): Promise<Uint8Array>;

@@ -239,3 +239,38 @@ test("an update replaces what it names and checks before it writes anything", as
     message: `vm should be stopped before resize: ${id}`,
   });
 });
+
+test("two requests for one host port at the same time do not both get it", async () => {
+  using host = await fakeHost();
+  const ports = [{ protocol: "tcp", hostPort: 8080, vmPort: 80, hostAddress: "" }];
+  const results = await Promise.allSettled([
+    host.vmm.create(request({ ports })),
+    host.vmm.create(request({ ports })),
+  ]);
+  assert.deepEqual(results.map(({ status }) => status).sort(), ["fulfilled", "rejected"]);
+});
+
+test("a guest that prints without end does not fill the disk", async () => {
+  using host = await fakeHost();
+  const id = await host.vmm.create(request());
+  const path = `/run/vm/${id}/serial.log`;
+  await host.files.append(path, "x".repeat(2000) + "\n");
+  host.clock.now += 2000;
+  await host.watcher.turn();
+  const log = text(host.content.get(path));
+  assert.match(
+    log,
+    /^\n===== rotated \d+ bytes to serial\.log\.1 @ 2026-01-01T00:00:02Z =====\n\n$/,
+  );
+  assert.match(text(host.content.get(`${path}.1`)), /xxx\n$/);
+  await host.files.append(path, "[1.0] Kernel panic - not syncing: Attempted to kill init!\n");
+  await host.watcher.turn();
+  assert.match(host.inventory.require(id).cvm.bootError, /^boot\/kernel-panic: /);
+});
+
+test("the simulated TEE, which user networking reaches, needs it", async () => {
+  using host = await fakeHost();
+  const networks = [{ mode: "bridge", bridgeName: "br0" }];
+  await assert.rejects(host.vmm.create(request({ networks })), { code: "input/unsupported" });
+  await host.vmm.create(request({ networks, noTee: true }));
+});

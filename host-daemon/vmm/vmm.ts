@@ -18,6 +18,7 @@ import type { Entry, Inventory } from "./inventory.ts";
 import type { Launcher } from "./launcher.ts";
 import { parsePortMappings, requireNoConflict } from "./port-mapping.ts";
 import type { VmRunner } from "./ports.ts";
+import { SerialQueue } from "./serial-queue.ts";
 import { requireImageName } from "./vm-id.ts";
 import type { WorkDirectory } from "./work-directory.ts";
 
@@ -46,6 +47,8 @@ const KILL_POLL_MS = 100;
 export class Vmm {
   readonly #policy: NodePolicy;
   readonly #ports: VmmPorts;
+  /** Two CVMs that want the same host port must not both find it free. */
+  readonly #admissions = new SerialQueue();
 
   constructor(policy: NodePolicy, ports: VmmPorts) {
     this.#policy = policy;
@@ -56,8 +59,8 @@ export class Vmm {
   async create(request: CvmConfiguration): Promise<string> {
     const { inventory, launcher } = this.#ports;
     const accepted = acceptCvm(request, this.#policy);
-    requireNoConflict(accepted.portMappings, this.#mappings());
     await launcher.requireImage(accepted.image, accepted.noTee);
+    launcher.requireNetworks(accepted.networks, accepted.noTee);
     const { compose: _, ...spec } = accepted;
     const cvm: Cvm = {
       ...spec,
@@ -74,7 +77,10 @@ export class Vmm {
       createdAtMs: this.#ports.now().getTime(),
     };
     const directory = launcher.workDirectory(cvm.id);
-    const entry = await inventory.add(cvm);
+    const entry = await this.#admissions.run(() => {
+      requireNoConflict(cvm.portMappings, this.#mappings());
+      return inventory.add(cvm);
+    });
     try {
       await directory.create();
       await directory.writeShared("app-compose.json", request.composeFile);
@@ -155,7 +161,11 @@ export class Vmm {
   /** Applies parts of a request in the reference's order (spec/vmm.md section 3.4), all or none. */
   async update(id: string, update: CvmUpdate): Promise<string> {
     const entry = this.#ports.inventory.require(id);
-    return await entry.queue.run(() => this.#update(entry, update));
+    return await entry.queue.run(() =>
+      update.ports === undefined
+        ? this.#update(entry, update)
+        : this.#admissions.run(() => this.#update(entry, update))
+    );
   }
 
   /** What a guest said about itself over the Host API. */
@@ -254,8 +264,12 @@ export class Vmm {
     }
     if (update.networks !== undefined) {
       change.networks = resolveNetworks(update.networks, this.#policy.networking);
+      launcher.requireNetworks(change.networks, change.noTee ?? cvm.noTee);
     }
     const directory = launcher.workDirectory(cvm.id);
+    if ((change.diskGib ?? cvm.diskGib) > cvm.diskGib) {
+      await directory.growDataDisk(change.diskGib!);
+    }
     if (compose !== undefined) await directory.writeShared("app-compose.json", update.composeFile);
     await this.#writeOptional(directory, update.encryptedEnv, update.userConfig);
     if (Object.keys(change).length > 0) await inventory.update(entry, change);
@@ -276,9 +290,6 @@ export class Vmm {
     const diskGib = update.diskSize ?? cvm.diskGib;
     if (vcpu < 1) throw new AppError("input/malformed", "vcpu must be greater than zero");
     if (diskGib < cvm.diskGib) throw new AppError("input/malformed", "Cannot shrink disk size");
-    if (diskGib > cvm.diskGib && await this.#ports.launcher.hasDataDisk(cvm.id)) {
-      throw new AppError("input/unsupported", "A data disk in use cannot grow yet");
-    }
     requireResources(vcpu, memoryMib, diskGib, noTee);
     const image = update.image === undefined ? cvm.image : requireImageName(update.image);
     await this.#ports.launcher.requireImage(image, noTee);

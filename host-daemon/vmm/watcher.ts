@@ -20,6 +20,10 @@ export interface WatcherOptions {
   readonly autoRestart: boolean;
   /** Seconds between two decisions about stopped VMs. */
   readonly restartInterval: number;
+  /** `[cvm.log]`: a running VM's log larger than this is rotated; 0 for never. */
+  readonly maxLogBytes: number;
+  readonly maxLogBackups: number;
+  readonly logCheckSeconds: number;
 }
 
 /** A VM that dies is seen within a second; QEMU's monitor usually tells sooner. */
@@ -33,6 +37,7 @@ export class Watcher {
   readonly #options: WatcherOptions;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #lastRestartCheck = 0;
+  #lastLogCheck = 0;
   #stopped = false;
 
   constructor(ports: WatcherPorts, options: WatcherOptions) {
@@ -77,14 +82,21 @@ export class Watcher {
 
   /** One look at every CVM. */
   async turn(): Promise<void> {
-    const { inventory, runner, now } = this.#ports;
+    const { inventory, launcher, runner, now } = this.#ports;
     const seconds = now() / 1000;
     const decide = this.#options.autoRestart &&
       seconds - this.#lastRestartCheck >= this.#options.restartInterval;
     if (decide) this.#lastRestartCheck = seconds;
+    const { maxLogBytes, maxLogBackups, logCheckSeconds } = this.#options;
+    const checkLogs = maxLogBytes > 0 && seconds - this.#lastLogCheck >= logCheckSeconds;
+    if (checkLogs) this.#lastLogCheck = seconds;
     for (const entry of inventory.all()) {
       if (entry.running) {
         await this.#readSerial(entry);
+        if (checkLogs) {
+          const directory = launcher.workDirectory(entry.cvm.id);
+          await directory.limitLogs(maxLogBytes, maxLogBackups, new Date(now()));
+        }
         const dead = entry.run !== undefined && !runner.isAlive(entry.run);
         // A task in the queue is stopping it and tells about its end itself.
         if (dead && !entry.queue.busy) await entry.queue.run(() => this.#died(entry));
@@ -123,6 +135,7 @@ export class Watcher {
     entry.serial ??= { scanner: new BootLogScanner(), offset: 0, decoder: new TextDecoder() };
     const { serial } = entry;
     const path = launcher.workDirectory(entry.cvm.id).log("serial");
+    if (await files.sizeOf(path) < serial.offset) serial.offset = 0; // rotated
     const chunk = await files.readFrom(path, serial.offset, MAX_SERIAL_CHUNK_BYTES);
     if (chunk.length === 0) return;
     serial.offset += chunk.length;

@@ -1,6 +1,6 @@
 import { utf8 } from "#core/bytes/bytes.ts";
 import { fat32Image } from "../disk/fat32.ts";
-import { emptyQcow2 } from "../disk/qcow2.ts";
+import { emptyQcow2, grownQcow2, QCOW2_HEADER_BYTES } from "../disk/qcow2.ts";
 import type { HostFiles } from "./ports.ts";
 import { requireVmId } from "./vm-id.ts";
 
@@ -69,12 +69,32 @@ export class WorkDirectory {
     await this.#files.writeImage(path, parts, lengthBytes, 0o600);
   }
 
+  /** A disk that does not exist yet is made with its new size at the next start. */
+  async growDataDisk(diskGib: number): Promise<void> {
+    const path = `${this.path}/hda.img`;
+    if (!(await this.#files.exists(path))) return;
+    const header = await this.#files.readFrom(path, 0, QCOW2_HEADER_BYTES);
+    await this.#files.patch(path, grownQcow2(header, BigInt(diskGib) << 30n));
+  }
+
+  /** Keeps a log from filling the disk: what a guest prints is its own choice. */
+  async limitLogs(maxBytes: number, backups: number, now: Date): Promise<void> {
+    for (const channel of LOG_CHANNELS) {
+      const size = await this.#files.sizeOf(this.log(channel));
+      if (size <= maxBytes) continue;
+      await this.#files.rotateInPlace(this.log(channel), backups);
+      const what = backups === 0
+        ? `discarded ${size} bytes`
+        : `rotated ${size} bytes to ${channel}.log.1`;
+      await this.#files.append(this.log(channel), `\n===== ${what} @ ${stampOf(now)} =====\n\n`);
+    }
+  }
+
   /** Moves the logs of the last boot away and opens new ones with a line that says when. */
   async beginLogs(backups: number, now: Date): Promise<void> {
-    const stamp = now.toISOString().replace(/\.\d+Z$/, "Z");
     for (const channel of LOG_CHANNELS) {
       await this.#files.rotate(this.log(channel), backups);
-      await this.#files.append(this.log(channel), `===== boot @ ${stamp} =====\n\n`);
+      await this.#files.append(this.log(channel), `===== boot @ ${stampOf(now)} =====\n\n`);
     }
     await this.#files.remove(this.monitorSocket);
     await this.#files.remove(`${this.path}/serial.pty`);
@@ -92,6 +112,10 @@ export class WorkDirectory {
   async remove(): Promise<void> {
     await this.#files.removeTree(this.path);
   }
+}
+
+function stampOf(now: Date): string {
+  return now.toISOString().replace(/\.\d+Z$/, "Z");
 }
 
 export type SharedFile =
