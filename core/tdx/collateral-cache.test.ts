@@ -8,22 +8,24 @@ import { parseQuote } from "./quote.ts";
 const HOUR_MS = 3_600_000;
 const DAY_MS = 24 * HOUR_MS;
 
-function setup() {
+function setup(options: { readonly sharesFetches?: boolean } = {}) {
   const { platform, attestation } = simulatedCvm();
   if (attestation.platform.kind !== "tdx") throw new TypeError("not TDX evidence");
   const quote = parseQuote(attestation.platform.quote);
   const clock = { now: new Date("2026-06-01T12:00:00Z") };
-  const state = { fetched: 0, fails: false };
+  const state = { fetched: 0, fails: false, malformed: false };
   const errors: unknown[] = [];
   const cache = new CollateralCache({
     fetch: async (): Promise<QuoteCollateral> => {
       state.fetched++;
       if (state.fails) throw new Error("PCCS is down");
-      return platform.collateral(clock.now);
+      const collateral = platform.collateral(clock.now);
+      return state.malformed ? { ...collateral, tcbInfo: "null" } : collateral;
     },
     now: () => clock.now,
     maxAgeMs: HOUR_MS,
     logError: (_, error) => errors.push(error),
+    ...options,
   });
   const wait = (ms: number) => clock.now = new Date(clock.now.getTime() + ms);
   return { cache, quote, state, errors, wait };
@@ -66,6 +68,22 @@ test("a failure is not kept", async () => {
   state.fails = true;
   await assert.rejects(cache.get(quote));
   state.fails = false;
+  await cache.get(quote);
+  assert.equal(state.fetched, 2);
+});
+
+test("what cannot be read is handed on for the verdict, and not kept", async () => {
+  const { cache, quote, state } = setup();
+  state.malformed = true;
+  assert.equal((await cache.get(quote)).tcbInfo, "null");
+  state.malformed = false;
+  assert.notEqual((await cache.get(quote)).tcbInfo, "null");
+});
+
+test("where fetches are not shared each call at the same time has its own, later ones none", async () => {
+  const { cache, quote, state } = setup({ sharesFetches: false });
+  await Promise.all([cache.get(quote), cache.get(quote)]);
+  assert.equal(state.fetched, 2);
   await cache.get(quote);
   assert.equal(state.fetched, 2);
 });

@@ -1,5 +1,8 @@
 import { toHex } from "../bytes/bytes.ts";
+import { JsonObject } from "../encoding/json-object.ts";
 import { decodePem } from "../encoding/pem.ts";
+import { parseRfc3339 } from "../encoding/rfc3339.ts";
+import { parseStrictJson } from "../encoding/strict-json.ts";
 import { AppError } from "../errors/app-error.ts";
 import { parseCrl } from "../x509/certificate-revocation-list.ts";
 import { parseX509Certificate } from "../x509/x509-certificate.ts";
@@ -17,13 +20,18 @@ export interface CollateralCacheOptions {
   /** Fetched again after this many milliseconds, though it may hold for longer. */
   readonly maxAgeMs: number;
   readonly logError: (what: string, error: unknown) => void;
+  /**
+   * Whether calls at the same time wait for one fetch. Not on Workers, where a request that ends takes
+   * its fetches with it. Default true.
+   */
+  readonly sharesFetches?: boolean;
 }
 
 interface Entry {
   readonly fetchedAt: number;
-  readonly collateral: Promise<QuoteCollateral>;
-  /** Milliseconds of the earliest nextUpdate, once fetched. */
-  validUntil: number;
+  readonly collateral: QuoteCollateral;
+  /** Milliseconds of the earliest nextUpdate. */
+  readonly validUntil: number;
 }
 
 /**
@@ -33,6 +41,7 @@ interface Entry {
 export class CollateralCache {
   readonly #options: CollateralCacheOptions;
   readonly #entries = new Map<string, Entry>();
+  readonly #pending = new Map<string, Promise<QuoteCollateral>>();
 
   constructor(options: CollateralCacheOptions) {
     this.#options = options;
@@ -44,34 +53,35 @@ export class CollateralCache {
     const now = this.#options.now().getTime();
     const known = this.#entries.get(key);
     const holds = known !== undefined && now <= known.validUntil;
-    if (holds && now - known.fetchedAt < this.#options.maxAgeMs) return await known.collateral;
-    return await this.#fetch(key, quote, now, holds ? known : undefined);
+    if (holds && now - known.fetchedAt < this.#options.maxAgeMs) return known.collateral;
+    const pending = this.#pending.get(key);
+    if (pending !== undefined) return await pending;
+    const fetched = this.#fetch(key, quote, now, holds ? known.collateral : undefined)
+      .finally(() => this.#pending.delete(key));
+    if (this.#options.sharesFetches ?? true) this.#pending.set(key, fetched);
+    return await fetched;
   }
 
   /** `fallback` serves for another while when nothing newer is to be had. */
-  #fetch(
+  async #fetch(
     key: string,
     quote: Quote,
     now: number,
-    fallback: Entry | undefined,
+    fallback: QuoteCollateral | undefined,
   ): Promise<QuoteCollateral> {
-    const fetched = this.#options.fetch(quote);
-    const collateral = fallback === undefined ? fetched : fetched.catch((error: unknown) => {
+    let collateral: QuoteCollateral;
+    try {
+      collateral = await this.#options.fetch(quote);
+    } catch (error) {
+      if (fallback === undefined) throw error;
       this.#options.logError("refreshing collateral", error);
-      return fallback.collateral;
-    });
-    const entry: Entry = { fetchedAt: now, collateral, validUntil: Number.POSITIVE_INFINITY };
+      collateral = fallback;
+    }
     this.#entries.delete(key);
-    this.#entries.set(key, entry);
+    this.#entries.set(key, { fetchedAt: now, collateral, validUntil: earliestUpdate(collateral) });
     const oldest = this.#entries.keys().next().value;
     if (this.#entries.size > MAX_ENTRIES && oldest !== undefined) this.#entries.delete(oldest);
-    return collateral.then((value) => {
-      entry.validUntil = earliestUpdate(value);
-      return value;
-    }).catch((error: unknown) => {
-      if (this.#entries.get(key) === entry) this.#entries.delete(key);
-      throw error;
-    });
+    return collateral;
   }
 }
 
@@ -86,14 +96,20 @@ function platformKey(quote: Quote): string | undefined {
   return `${quote.header.tee}/${pckCaOf(leaf)}/${toHex(pckPlatformOf(leaf).fmspc)}`;
 }
 
+/** Collateral that cannot be read serves nobody twice; the verdict says what is wrong with it. */
 function earliestUpdate(collateral: QuoteCollateral): number {
-  const updates = [collateral.tcbInfo, collateral.qeIdentity].map((text) =>
-    Date.parse(JSON.parse(text).nextUpdate)
-  );
-  const crls = [collateral.rootCaCrl, collateral.pckCrl].map((der) => {
-    const { nextUpdate } = parseCrl(der);
-    return nextUpdate * 1000;
-  });
-  const earliest = Math.min(...updates, ...crls);
-  return Number.isNaN(earliest) ? 0 : earliest;
+  const { tcbInfo, qeIdentity, rootCaCrl, pckCrl } = collateral;
+  try {
+    const updates = [tcbInfo, qeIdentity].map((text) => {
+      const json = new JsonObject(parseStrictJson(text, "collateral"), "collateral");
+      return parseRfc3339(json.string("nextUpdate"), "nextUpdate").getTime();
+    });
+    return Math.min(
+      ...updates,
+      ...[rootCaCrl, pckCrl].map((der) => parseCrl(der).nextUpdate * 1000),
+    );
+  } catch (error) {
+    if (error instanceof AppError && error.code.startsWith("input/")) return 0;
+    throw error;
+  }
 }

@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { duration } from "#functions/duration.ts";
 
 const withDefaults = <T extends z.ZodType>(schema: T) => schema.prefault({} as z.input<T>);
 
@@ -33,3 +34,10 @@ export const attestationSchema = z.strictObject({
 }).prefault({});
 
 export type AttestationConfig = z.infer<typeof attestationSchema>;
+
+/** How long fetched collateral is used, and how long a fetch may take. */
+export const collateralSchema = z.strictObject({
+  /** Fetched again after this, also when it would hold for longer. */
+  max_age: duration.prefault("1h"),
+  timeout: duration.prefault("30s"),
+}).prefault({});

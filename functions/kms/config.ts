@@ -1,16 +1,6 @@
 import { z } from "zod";
-import { attestationSchema } from "#functions/attestation/config.ts";
-
-/** `500ms`, `30s`, `2m`, `1h`: read as milliseconds. */
-const duration = z.string().transform((text, ctx) => {
-  const [, digits, unit] = /^(\d{1,9})(ms|s|m|h)$/.exec(text.trim()) ?? [];
-  if (digits === undefined || unit === undefined) {
-    ctx.addIssue("must be a duration such as 500ms, 30s or 2m");
-    return z.NEVER;
-  }
-  return Number(digits) *
-    { ms: 1, s: 1000, m: 60_000, h: 3_600_000 }[unit as "ms" | "s" | "m" | "h"];
-});
+import { attestationSchema, collateralSchema } from "#functions/attestation/config.ts";
+import { duration } from "#functions/duration.ts";
 
 const port = z.int().min(0).max(65535);
 /** Keys old files still carry; they do nothing (kms.md 9). */
@@ -39,11 +29,7 @@ const coreSchema = z.strictObject({
   /** Ours: file of the decision log, or the URL of a libSQL server. */
   database: z.string().default("/var/lib/dstack-kms/kms.db"),
   /** Ours. */
-  collateral: withDefaults(z.strictObject({
-    /** Fetched again after this, also when it would hold for longer. */
-    max_age: duration.prefault("1h"),
-    timeout: duration.prefault("30s"),
-  })),
+  collateral: collateralSchema,
   attestation: attestationSchema,
   image: withDefaults(z.strictObject({
     verify: z.boolean().default(true),

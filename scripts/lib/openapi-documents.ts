@@ -3,16 +3,20 @@ import { mkdir, readFile, writeFile } from "node:fs/promises";
 import process from "node:process";
 import { parseArgs } from "node:util";
 import openapiTS, { astToString } from "openapi-typescript";
+import { authOpenApi } from "#functions/auth/app.ts";
 import { gatewayOpenApi } from "#functions/gateway/app.ts";
 import { kmsOpenApi } from "#functions/kms/app.ts";
+import { verifierOpenApi } from "#functions/verifier/openapi.ts";
 import { openApiDocument as dstackdOpenApi } from "#host-daemon/api/app.ts";
 import manifest from "../../package.json" with { type: "json" };
 
 /** Every service that publishes a document, by the name of its file. */
 const DOCUMENTS: Readonly<Record<string, (version: string) => object>> = {
+  auth: authOpenApi,
   dstackd: dstackdOpenApi,
   gateway: gatewayOpenApi,
   kms: kmsOpenApi,
+  verifier: verifierOpenApi,
 };
 
 const { values: options } = parseArgs({ options: { check: { type: "boolean", default: false } } });

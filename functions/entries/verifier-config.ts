@@ -1,0 +1,17 @@
+import { z } from "zod";
+import { attestationSchema, collateralSchema } from "#functions/attestation/config.ts";
+
+/** verifier.toml: the reference's keys and defaults (attestation.md 6.4), and a few of ours. */
+export const verifierConfigSchema = z.strictObject({
+  address: z.string().default("0.0.0.0"),
+  port: z.int().min(0).max(65535).default(8080),
+  /** Where images of the `legacy` variant are kept; those of the `lite` variant bring what is needed. */
+  image_cache_dir: z.string().min(1).default("/tmp/dstack-verifier/cache"),
+  attestation: attestationSchema,
+  /** Ours. */
+  collateral: collateralSchema,
+  /** Ours. */
+  log_level: z.enum(["debug", "info", "warning", "error"]).default("info"),
+});
+
+export type VerifierConfig = z.infer<typeof verifierConfigSchema>;

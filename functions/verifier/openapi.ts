@@ -1,0 +1,161 @@
+import { createRoute, OpenAPIHono, z } from "@hono/zod-openapi";
+import { CHECK_IDS, VERDICT_SCHEMA } from "#core/attestation/verdict.ts";
+import { REFUSAL_REASONS } from "#core/errors/refusal.ts";
+import { OPERATIONS_PATHS } from "#core/http/operations.ts";
+import { TCB_STATUSES } from "#core/tdx/tcb-status.ts";
+
+const hex = (bytes?: number) =>
+  z.string().regex(bytes === undefined ? /^([0-9a-fA-F]{2})*$/ : hexOf(bytes));
+const hexOf = (bytes: number) => new RegExp(`^[0-9a-fA-F]{${bytes * 2}}$`);
+const rfc3339 = z.string().openapi({ format: "date-time", example: "2026-03-01T00:00:00Z" });
+const checkId = z.enum(CHECK_IDS).openapi("CheckId");
+
+const collateral = z.strictObject({
+  pck_crl_issuer_chain: z.string(),
+  root_ca_crl: hex(),
+  pck_crl: hex(),
+  tcb_info_issuer_chain: z.string(),
+  tcb_info: z.string(),
+  tcb_info_signature: hex(),
+  qe_identity_issuer_chain: z.string(),
+  qe_identity: z.string(),
+  qe_identity_signature: hex(),
+  pck_certificate_chain: z.string().optional(),
+}).openapi("QuoteCollateral", {
+  description: "What Intel signed about the platform, in dcap-qvl's QuoteCollateralV3 form",
+});
+
+const reference = z.strictObject({
+  compose_hash: hex(32),
+  app_id: hex(20),
+  instance_id: hex(20),
+  os_image_hashes: z.array(hex(32)),
+  key_provider: z.strictObject({ name: z.string(), id: z.string().optional() }),
+}).partial().openapi("Reference", {
+  description: "What the caller expects; the checks of members that are given must pass",
+});
+
+const policy = z.strictObject({
+  allowed_tcb_statuses: z.array(z.enum(TCB_STATUSES)).openapi({
+    description: "Default UpToDate; Revoked never passes",
+  }),
+  allowed_advisories: z.union([z.array(z.string()), z.literal("any")]).openapi({
+    description: "Default none",
+  }),
+  min_tcb_evaluation_data_number: z.int().min(0),
+  collateral_grace_seconds: z.int().min(0),
+  require: z.array(checkId).openapi({
+    description: "Checks that must pass beside those of the hardware. Default event-log-replay, " +
+      "launch-events, os-image, mr-config-id; a quote by itself passes none of these",
+  }),
+}).partial().openapi("Policy");
+
+export const verificationRequestSchema = z.strictObject({
+  attestation: hex().openapi({ description: "Versioned attestation, V0 or V1" }),
+  quote: hex().openapi({ description: "TDX or SGX quote; instead of attestation" }),
+  event_log: z.string().openapi({ description: "As GetQuote answers it: a JSON array as text" }),
+  vm_config: z.string().openapi({ description: "As GetQuote answers it: JSON as text" }),
+  collateral: collateral.openapi({ description: "Fetched from the configured PCCS unless given" }),
+  time: rfc3339.openapi({ description: "The time the verdict is for; now unless given" }),
+  report_data: hex(64).openapi({ description: "What the evidence must bind" }),
+  reference,
+  policy,
+}).partial().openapi("VerificationRequest");
+
+const verdict = z.strictObject({
+  schema: z.literal(VERDICT_SCHEMA),
+  tee: z.string(),
+  simulated: z.boolean(),
+  outcome: z.enum(["accepted", "refused"]),
+  reason: z.strictObject({
+    code: z.enum(Object.keys(REFUSAL_REASONS) as [string, ...string[]]),
+    check: checkId,
+    detail: z.string(),
+  }).nullable(),
+  checks: z.array(z.strictObject({
+    id: checkId,
+    result: z.enum(["passed", "failed", "not-applicable", "not-checked"]),
+    detail: z.string(),
+  })),
+  identity: z.strictObject({
+    appId: z.string(),
+    composeHash: z.string(),
+    instanceId: z.string(),
+    deviceId: z.string(),
+    osImageHash: z.string(),
+    mrSystem: z.string(),
+    mrAggregated: z.string(),
+    keyProvider: z.strictObject({ name: z.string(), id: z.string() }).nullable(),
+    initScriptHashes: z.array(z.string()),
+  }).nullable(),
+  tcb: z.strictObject({
+    status: z.string(),
+    advisoryIds: z.array(z.string()),
+    platformStatus: z.string(),
+    quotingEnclaveStatus: z.string(),
+    levelDate: rfc3339,
+    evaluationDataNumber: z.int(),
+    fmspc: hex(6),
+    collateral: z.strictObject({ validFrom: rfc3339, validUntil: rfc3339 }),
+  }).nullable(),
+  measurements: z.record(z.string(), z.string()).nullable(),
+  reportData: hex(64).nullable(),
+  trustAnchor: z.strictObject({ name: z.string(), simulated: z.boolean() }).nullable(),
+  evaluatedAt: rfc3339,
+  evidenceDigest: hex(32),
+}).openapi("Verdict");
+
+const problem = z.looseObject({
+  type: z.string(),
+  title: z.string(),
+  status: z.int(),
+  detail: z.string(),
+}).openapi("Problem");
+
+const json = (schema: z.ZodType) => ({ "application/json": { schema } });
+const failure = (description: string) => ({
+  description,
+  content: { "application/problem+json": { schema: problem } },
+});
+const failures = {
+  400: failure("The request or its evidence cannot be read"),
+  413: failure("The request is too large"),
+  502: failure("The PCCS answered wrongly"),
+  503: failure("The PCCS has no collateral for this platform, or does not answer"),
+};
+
+const routes = [
+  createRoute({
+    method: "post",
+    path: "/v1/verify",
+    operationId: "verify",
+    summary: "Decide about evidence",
+    request: { body: { required: true, content: json(verificationRequestSchema) } },
+    responses: {
+      200: { description: "Accepted or refused: see `outcome`", content: json(verdict) },
+      ...failures,
+    },
+  }),
+  createRoute({
+    method: "post",
+    path: "/v1/collateral",
+    operationId: "getCollateral",
+    summary: "What Intel signed about the platform of a quote",
+    request: {
+      body: { required: true, content: json(z.strictObject({ quote: hex() })) },
+    },
+    responses: { 200: { description: "Collateral", content: json(collateral) }, ...failures },
+  }),
+] as const;
+
+/** The document of `/openapi.json`. Requests are read by request.ts; a test holds both together. */
+export function verifierOpenApi(version: string): object {
+  const described = new OpenAPIHono();
+  for (const route of routes) described.openAPIRegistry.registerPath(route);
+  const document = described.getOpenAPI31Document({
+    openapi: "3.1.0",
+    info: { title: "dstack verifier", version },
+    servers: [{ url: "/" }],
+  });
+  return { ...document, paths: { ...OPERATIONS_PATHS, ...document.paths } };
+}

@@ -1,0 +1,20 @@
+import type { TrustAnchor } from "#core/attestation/trust-anchor.ts";
+import type { Verdict } from "#core/attestation/verdict.ts";
+import type { Metrics } from "#core/http/metrics.ts";
+import type { AppVersion } from "#core/http/operations.ts";
+import type { QuoteCollateral } from "#core/tdx/collateral.ts";
+import type { Quote } from "#core/tdx/quote.ts";
+
+export interface VerifierPorts {
+  readonly now: () => Date;
+  /** From the configuration; nothing in a request adds to them. */
+  readonly trustAnchors: readonly TrustAnchor[];
+  /** From the configured PCCS, perhaps cached. */
+  readonly collateralFor: (quote: Quote) => Promise<QuoteCollateral>;
+  /** The verify page, one HTML document with all it needs inside; absent where none is served. */
+  readonly page?: string | undefined;
+  readonly logVerdict: (verdict: Verdict) => void;
+  readonly logError: (error: unknown) => void;
+  readonly metrics: Metrics;
+  readonly version: AppVersion;
+}
