@@ -110,7 +110,7 @@ async function main(): Promise<void> {
 
     const haproxy = haproxyPid();
     gateway.kill("SIGKILL");
-    await ended(gateway);
+    await gateway.exited;
     report.withoutControlPlane = await httpsGet(first);
     gateway = await startGateway(files.config);
     report.adopted = haproxyPid() === haproxy;
@@ -133,7 +133,7 @@ async function main(): Promise<void> {
     });
 
     gateway.kill("SIGTERM");
-    report.exitCode = await ended(gateway);
+    report.exitCode = await gateway.exited;
     report.leftSockets = readdirSync(join(dir, "run")).filter((file) => /sock|pid/.test(file));
     report.leftInterfaces = JSON.parse(run("ip", "-json", "link", "show"))
       .map((link: { ifname: string }) => link.ifname);
@@ -143,7 +143,7 @@ async function main(): Promise<void> {
     report.log = readFileSync(join(dir, "gateway.log"), "utf8").split("\n").slice(-40);
   } finally {
     gateway.kill("SIGTERM");
-    await ended(gateway);
+    await gateway.exited;
     for (const cvm of cvms) {
       try {
         cvm.within("ip", "link", "delete", cvm.interface);
@@ -197,11 +197,12 @@ function dialTunnel(
   cvm.within("wg", "syncconf", cvm.interface, path);
 }
 
-async function startGateway(config: string): Promise<ChildProcess> {
+async function startGateway(config: string): Promise<RunningProgram> {
   const script = new URL("./main.ts", import.meta.url).pathname;
   const child = spawn(RUNTIME[0]!, [...RUNTIME.slice(1), script, "--config", config], {
     stdio: ["ignore", "pipe", "pipe"],
   });
+  const exited = new Promise<number | null>((resolve) => child.once("exit", resolve));
   let text = "";
   const note = (chunk: Uint8Array) => {
     text += new TextDecoder().decode(chunk);
@@ -213,12 +214,12 @@ async function startGateway(config: string): Promise<ChildProcess> {
     if (i > 600 || child.exitCode !== null) throw new Error(`Gateway does not start: ${text}`);
     await sleep(50);
   }
-  return child;
+  return { kill: (signal) => void child.kill(signal), exited };
 }
 
-function ended(child: ChildProcess): Promise<number | null> {
-  if (child.exitCode !== null || child.signalCode !== null) return Promise.resolve(child.exitCode);
-  return new Promise((resolve) => child.once("exit", (code) => resolve(code)));
+interface RunningProgram {
+  readonly kill: (signal: NodeJS.Signals) => void;
+  readonly exited: Promise<number | null>;
 }
 
 function writeFiles(kms: Authority): { config: string } {

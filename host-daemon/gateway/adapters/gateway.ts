@@ -1,4 +1,4 @@
-import { mkdir } from "node:fs/promises";
+import { mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { readFileIfExists, writeFileAtomic } from "#adapters/files.ts";
@@ -9,6 +9,7 @@ import { serveUnix, unixFetch } from "#adapters/unix-http.ts";
 import { makeWebFetch } from "#adapters/web-fetch.ts";
 import { fromUtf8 } from "#core/bytes/bytes.ts";
 import { AppError } from "#core/errors/app-error.ts";
+import type { ServerFetch } from "#core/http/bindings.ts";
 import type { Metrics } from "#core/http/metrics.ts";
 import type { AppVersion } from "#core/http/operations.ts";
 import { createGatewayAdminApp } from "#functions/gateway/admin-app.ts";
@@ -81,6 +82,17 @@ export async function startGateway(options: GatewayOptions): Promise<RunningGate
   const databaseUrl = core.database_url || `file:${join(core.sync.data_dir, "gateway.db")}`;
 
   await using cleanup = new AsyncDisposableStack();
+  // First of all: a second gateway of this configuration ends here, before it can touch HAProxy.
+  const notNow: ServerFetch = () => new Response(null, { status: 503 });
+  let answer = notNow;
+  const rpc = await serveHttps((request, bindings) => answer(request, bindings), {
+    ...requireAddress(config, "address"),
+    ...tls,
+  });
+  const listeners: Listening[] = [rpc];
+  cleanup.defer(async () => {
+    await Promise.all(listeners.map((listener) => listener.close(1000)));
+  });
   const { store, close } = await openGatewayStore(databaseUrl, nodeId, now);
   cleanup.defer(close);
   await store.putOwnNode({
@@ -137,6 +149,8 @@ export async function startGateway(options: GatewayOptions): Promise<RunningGate
   cleanup.defer(() => wireguard.device.down());
   log("info", "WireGuard interface is up", { interface: core.wg.interface, driver: tunnel });
 
+  // Ours alone: one that seems to answer is only held open by the HAProxy of a killed predecessor.
+  await rm(settings.paths.localSocket, { force: true });
   const local = await serveUnix(
     createLocalApp({
       appInfo: () => Promise.resolve(undefined),
@@ -184,15 +198,7 @@ export async function startGateway(options: GatewayOptions): Promise<RunningGate
     logError: (error) => log("error", "request failed", { error }),
     logEvent: (event) => log("info", event.kind, { ...event }),
   };
-  const listeners: Listening[] = [];
-  cleanup.defer(async () => {
-    await Promise.all(listeners.map((listener) => listener.close(1000)));
-  });
-  const rpc = await serveHttps(createGatewayApp(ports).fetch, {
-    ...requireAddress(config, "address"),
-    ...tls,
-  });
-  listeners.push(rpc);
+  answer = createGatewayApp(ports).fetch;
   if (core.admin.enabled) listeners.push(await serveAdmin(config, ports));
 
   const ended = new AbortController();
@@ -219,6 +225,7 @@ export async function startGateway(options: GatewayOptions): Promise<RunningGate
   });
   const started = cleanup.move();
   const quiet = async () => {
+    answer = notNow;
     ended.abort();
     await Promise.all(loops);
   };
