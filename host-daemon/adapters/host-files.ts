@@ -198,11 +198,13 @@ async function replace(
   }
 }
 
+/** What is there from `offset` on: most calls follow a log that has not grown. */
 async function readAt(file: FileHandle, offset: number, maxBytes: number): Promise<Uint8Array> {
-  const buffer = new Uint8Array(maxBytes);
+  const { size } = await file.stat();
+  const buffer = new Uint8Array(Math.max(0, Math.min(maxBytes, size - offset)));
   let length = 0;
-  while (length < maxBytes) {
-    const { bytesRead } = await file.read(buffer, length, maxBytes - length, offset + length);
+  while (length < buffer.length) {
+    const { bytesRead } = await file.read(buffer, length, buffer.length - length, offset + length);
     if (bytesRead === 0) break;
     length += bytesRead;
   }

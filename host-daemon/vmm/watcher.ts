@@ -135,7 +135,9 @@ export class Watcher {
     entry.serial ??= { scanner: new BootLogScanner(), offset: 0, decoder: new TextDecoder() };
     const { serial } = entry;
     const path = launcher.workDirectory(entry.cvm.id).log("serial");
-    if (await files.sizeOf(path) < serial.offset) serial.offset = 0; // rotated
+    const size = await files.sizeOf(path);
+    if (size === serial.offset) return;
+    if (size < serial.offset) serial.offset = 0; // rotated
     const chunk = await files.readFrom(path, serial.offset, MAX_SERIAL_CHUNK_BYTES);
     if (chunk.length === 0) return;
     serial.offset += chunk.length;
