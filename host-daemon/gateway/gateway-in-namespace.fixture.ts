@@ -214,7 +214,11 @@ async function startGateway(config: string): Promise<RunningProgram> {
     if (i > 600 || child.exitCode !== null) throw new Error(`Gateway does not start: ${text}`);
     await sleep(50);
   }
-  return { kill: (signal) => void child.kill(signal), exited };
+  const kill = (signal: NodeJS.Signals) => {
+    // After child.kill() Deno reports the signal sent, whatever the exit code was.
+    if (child.exitCode === null && child.signalCode === null) process.kill(child.pid!, signal);
+  };
+  return { kill, exited };
 }
 
 interface RunningProgram {
