@@ -197,6 +197,19 @@ test("shutdown asks the guest, and presses the power button when it is silent", 
   assert.ok(host.fake.commands.includes("system_powerdown"));
 });
 
+test("a start during a shutdown waits for its end, then starts anew", async () => {
+  using host = await fakeHost();
+  const id = await host.vmm.create(request());
+  await host.vmm.shutDown(id);
+  const starting = host.vmm.start(id);
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  assert.equal(host.fake.launched.length, 1);
+  host.fake.alive.clear();
+  await starting;
+  const entry = host.inventory.require(id);
+  assert.deepEqual([host.fake.launched.length, entry.running, entry.cvm.started], [2, true, true]);
+});
+
 test("remove ends the VM and leaves neither files nor rows", async () => {
   using host = await fakeHost();
   const id = await host.vmm.create(request());

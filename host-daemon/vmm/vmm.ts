@@ -37,8 +37,10 @@ export interface VmmPorts {
   readonly forget: (cvmId: string) => void;
 }
 
-/** How long a killed QEMU may take to give back its memory before we say so. */
+/** How often a QEMU that is ending is looked at: a large TD takes its time to give back its memory. */
 const KILL_POLL_MS = 100;
+/** How long a start waits for a shutdown that is under way. */
+const SHUTDOWN_TIMEOUT_MS = 60_000;
 
 /**
  * The life cycle of CVMs. Desired state is the row's `started`, actual state is the process; what an
@@ -97,10 +99,11 @@ export class Vmm {
     return cvm.id;
   }
 
-  /** Starting a running CVM is a success. */
+  /** Starting a running CVM is a success; one that is shutting down is started when it has. */
   async start(id: string): Promise<void> {
     const entry = this.#ports.inventory.require(id);
     entry.budget.reset();
+    if (entry.running && !entry.cvm.started) await this.#awaitEnd(entry);
     await entry.queue.run(() => this.#start(entry));
   }
 
@@ -185,10 +188,31 @@ export class Vmm {
     await inventory.record(entry, event, payload);
   }
 
+  /** The process of `entry` is gone. Called within its queue. */
+  async ended(entry: Entry): Promise<void> {
+    const { inventory, log } = this.#ports;
+    await inventory.endRun(entry);
+    await inventory.record(entry, "vmm.exited", entry.cvm.bootError);
+    log("CVM exited", { cvm: entry.cvm.id, started: entry.cvm.started, why: entry.cvm.bootError });
+  }
+
+  async #awaitEnd(entry: Entry): Promise<void> {
+    const deadline = this.#ports.now().getTime() + SHUTDOWN_TIMEOUT_MS;
+    while (entry.running && entry.run !== undefined && this.#ports.runner.isAlive(entry.run)) {
+      if (this.#ports.now().getTime() > deadline) {
+        throw new AppError("cvm/state", `vm is still shutting down: ${entry.cvm.id}`);
+      }
+      await new Promise((resolve) => setTimeout(resolve, KILL_POLL_MS));
+    }
+  }
+
   async #start(entry: Entry): Promise<void> {
     if (entry.cvm.removing) throw new AppError("cvm/state", "VM is being removed");
     await this.#ports.inventory.update(entry, { started: true });
-    if (entry.running) return;
+    if (entry.running) {
+      if (entry.run !== undefined && this.#ports.runner.isAlive(entry.run)) return;
+      await this.ended(entry);
+    }
     await this.#launch(entry);
   }
 

@@ -123,11 +123,8 @@ export class Watcher {
   }
 
   async #died(entry: Entry): Promise<void> {
-    const { inventory, log } = this.#ports;
     await this.#readSerial(entry); // its last words
-    await inventory.endRun(entry);
-    await inventory.record(entry, "vmm.exited", entry.cvm.bootError);
-    log("CVM exited", { cvm: entry.cvm.id, started: entry.cvm.started, why: entry.cvm.bootError });
+    await this.#ports.vmm.ended(entry);
   }
 
   async #readSerial(entry: Entry): Promise<void> {
