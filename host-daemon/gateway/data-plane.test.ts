@@ -1,10 +1,15 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer as createHttpServer } from "node:http";
 import { connect as connectHttp2, createServer as createHttp2Server } from "node:http2";
 import { request as httpsRequest, type RequestOptions } from "node:https";
-import { connect as connectTcp, createServer as createTcpServer, type Server } from "node:net";
+import {
+  connect as connectTcp,
+  createServer as createTcpServer,
+  type Server,
+  type Socket,
+} from "node:net";
 import { join } from "node:path";
 import process from "node:process";
 import { after, before, describe, test } from "node:test";
@@ -296,6 +301,137 @@ describe("data plane", { skip }, () => {
   });
 });
 
+describe("data plane behind a balancer, with a limit for each app", { skip }, () => {
+  const dir = mkdtempSync("/tmp/gw-data-plane-");
+  const paths = dataPlanePaths(join(dir, "run"));
+  const port = INGRESS + 20;
+  const instance = createTcpServer((socket) => {
+    socket.on("error", () => socket.destroy());
+    socket.once("data", (bytes: Uint8Array) => socket.write(bytes));
+  });
+  const plane = new DataPlane(haproxy?.binary ?? "", {
+    ...settings(paths),
+    listen: { address: "127.0.0.1", first: port, last: port + 1 },
+    inboundProxyProtocol: true,
+    maxConnectionsPerApp: 2,
+    timeouts: { connectMs: 1000, handshakeMs: 700, idleMs: 1500 },
+    redirect: undefined,
+  }, {
+    ...hostDataPlanePorts(paths, {
+      decide: () => ({
+        kind: "forward",
+        mode: "passthrough",
+        port: port + 2,
+        appId: APP,
+        candidates: [{ instanceId: ONE, address: "127.0.0.2" }],
+        proxyProtocol: true,
+      }),
+      onRefused: () => {},
+      log: () => {},
+    }),
+  });
+
+  before(async () => {
+    mkdirSync(paths.certificates, { recursive: true, mode: 0o700 });
+    await new Promise<void>((resolve) => instance.listen(port + 2, "127.0.0.2", () => resolve()));
+    await plane.start([]);
+  });
+  after(async () => {
+    await plane.stop();
+    instance.close();
+    rmSync(dir, { recursive: true, force: true });
+  });
+
+  /** Sends bytes; answers what came back and for how long the connection lasted, ms. */
+  function send(bytes: Uint8Array | string, to = port, hold = false) {
+    return new Promise<{ hex: string; ms: number; socket: Socket }>((resolve, reject) => {
+      const start = performance.now();
+      let hex = "";
+      const socket = connectTcp(to, "127.0.0.1", () => socket.write(bytes));
+      const answer = () => resolve({ hex, ms: performance.now() - start, socket });
+      socket.on("data", (chunk: Uint8Array) => {
+        hex += [...chunk].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+        if (hold) answer();
+      });
+      socket.on("close", answer);
+      socket.on(
+        "error",
+        (error: Error & { code?: string }) =>
+          error.code === "ECONNRESET" ? answer() : reject(error),
+      );
+    });
+  }
+
+  const V1 = new TextEncoder().encode("PROXY TCP4 192.0.2.7 198.51.100.9 4711 443\r\n");
+  const hello = clientHello(`${ONE}-443s.${BASE}`);
+  const asClient = Uint8Array.from([...V1, ...hello]);
+
+  test("the address of the PROXY header reaches the instance, on every port of the range", async () => {
+    for (const to of [port, port + 1]) {
+      const { hex, socket } = await send(asClient, to, true);
+      // v2 signature, PROXY over TCP4, 12 bytes: from 192.0.2.7 port 4711.
+      assert.match(hex, /^0d0a0d0a000d0a515549540a2111000cc0000207.{8}1267/);
+      socket.destroy();
+    }
+  });
+
+  test("without a PROXY header nothing is answered", async () => {
+    assert.equal((await send(hello)).hex, "");
+  });
+
+  test("a third connection of the app is refused until one of the two ends", async () => {
+    await sleep(100);
+    const first = await send(asClient, port, true);
+    const second = await send(asClient, port, true);
+    assert.equal((await send(asClient)).hex, "");
+    first.socket.destroy();
+    await sleep(100);
+    const fourth = await send(asClient, port, true);
+    assert.notEqual(fourth.hex, "");
+    second.socket.destroy();
+    fourth.socket.destroy();
+  });
+
+  test("half a ClientHello is waited for no longer than the handshake may take", async () => {
+    const { hex, ms } = await send(asClient.subarray(0, V1.length + 30));
+    assert.equal(hex, "");
+    assert.ok(ms > 500 && ms < 2500, `${ms} ms`);
+  });
+
+  test("a silent connection ends after the idle time", async () => {
+    const { ms } = await send(asClient);
+    assert.ok(ms > 1200 && ms < 4000, `${ms} ms`);
+  });
+
+  test("a name split over many packets is read whole", async () => {
+    const socket = connectTcp(port, "127.0.0.1");
+    const got = new Promise<number>((resolve) => {
+      socket.on("data", (chunk: Uint8Array) => resolve(chunk.length));
+      socket.on("close", () => resolve(0));
+    });
+    socket.setNoDelay(true);
+    socket.write(V1); // a PROXY header comes in one segment
+    for (let at = 0; at < hello.length; at += 40) {
+      await sleep(15);
+      socket.write(hello.subarray(at, at + 40));
+    }
+    assert.notEqual(await got, 0);
+    socket.destroy();
+  });
+});
+
+/** A TLS 1.2 ClientHello (RFC 5246) with nothing but a server name (RFC 6066). */
+function clientHello(host: string): Uint8Array {
+  const name = new TextEncoder().encode(host);
+  const u16 = (value: number) => [value >> 8, value & 0xff];
+  const entry = [0, ...u16(name.length), ...name];
+  const serverName = [0, 0, ...u16(entry.length + 2), ...u16(entry.length), ...entry];
+  const suites = [0, 2, 0xc0, 0x2b];
+  const body = [3, 3, ...new Uint8Array(32), 0, ...suites, 1, 0, ...u16(serverName.length)];
+  const handshake = [1, 0, ...u16(body.length + serverName.length), ...body, ...serverName];
+  return Uint8Array.from([22, 3, 1, ...u16(handshake.length), ...handshake]);
+}
+
 function settings(paths: DataPlaneSettings["paths"]): DataPlaneSettings {
   return {
     paths,
@@ -368,15 +504,10 @@ async function startInstances(servers: Server[], dir: string): Promise<void> {
 }
 
 function findHaproxy(): { binary: string; prometheus: boolean } | undefined {
-  for (const binary of ["/usr/sbin/haproxy", "/usr/local/sbin/haproxy"]) {
-    try {
-      const build = parseHaproxyBuild(execFileSync(binary, ["-vv"], { encoding: "utf8" }));
-      return { binary, prometheus: build.prometheus };
-    } catch (error) {
-      if (!(error instanceof Error && "code" in error && error.code === "ENOENT")) throw error;
-    }
-  }
-  return undefined;
+  const binary = process.env["DSTACK_HAPROXY"] ?? "/usr/sbin/haproxy";
+  if (!existsSync(binary)) return undefined;
+  const build = parseHaproxyBuild(execFileSync(binary, ["-vv"], { encoding: "utf8" }));
+  return { binary, prometheus: build.prometheus };
 }
 
 function openssl(...args: string[]): void {

@@ -144,6 +144,8 @@ async function main(): Promise<void> {
   } finally {
     gateway.kill("SIGTERM");
     await gateway.exited;
+    // Whatever failed above, nothing stays; and where nothing is left it does no harm.
+    run(...RUNTIME, new URL("./main.ts", import.meta.url).pathname, "-c", files.config, "--down");
     for (const cvm of cvms) {
       try {
         cvm.within("ip", "link", "delete", cvm.interface);
