@@ -37,6 +37,7 @@ export async function examineHost(
   const accelerator = async (kernel: string): Promise<"kvm" | "tcg"> => {
     if (config.accelerator !== "auto") return config.accelerator;
     if (!(await isUsable("/dev/kvm", constants.R_OK | constants.W_OK))) return "tcg";
+    if (!(await usesHardware())) return "tcg";
     probe ??= rememberedProbe(join(statePath, "kvm-probe.json"), version, async () => {
       const works = await runsGuests(qemuPath, kernel);
       log("KVM was tried", { works });
@@ -102,6 +103,12 @@ async function rememberedProbe(
   const works = await probe();
   await writeFileAtomic(path, JSON.stringify({ host, works }));
   return works;
+}
+
+/** KVM without Intel's or AMD's module (such as kvm_pvm) runs guests made for it, not ours. */
+async function usesHardware(): Promise<boolean> {
+  const modules = ["/sys/module/kvm_intel", "/sys/module/kvm_amd"];
+  return (await Promise.all(modules.map((path) => isUsable(path, constants.F_OK)))).includes(true);
 }
 
 /** Whether KVM runs `kernel` to the point where it looks for its root file system. */
