@@ -109,7 +109,12 @@ function bytes(hex: string): Uint8Array {
 }
 
 /** A certificate as the KMS signs it; the chain itself is the TLS server's to check. */
-function certificate(appId: string, instance: number, composeHash = COMPOSE): Uint8Array {
+function certificate(
+  appId: string,
+  instance: number,
+  composeHash = COMPOSE,
+  claimedAppId: string | undefined = appId,
+): Uint8Array {
   const scalar = randomP256Scalar();
   return buildCertificate({
     subject: { commonName: "dstack-guest-agent" },
@@ -117,7 +122,7 @@ function certificate(appId: string, instance: number, composeHash = COMPOSE): Ui
     issuer: selfIssuer({ commonName: "KMS" }, scalar),
     notAfter: new Date("2027-01-01T00:00:00Z"),
     clientAuth: true,
-    appId: bytes(appId),
+    appId: claimedAppId === "" ? undefined : bytes(claimedAppId),
     appInfo: encodeAppInfo({
       appId: bytes(appId),
       composeHash: bytes(composeHash),
@@ -238,6 +243,16 @@ describe("RegisterCvm", () => {
     assert.equal(status, 400);
     assert.match(body.error, /client certificate/);
     assert.doesNotMatch(body.error, /no attestation provided/); // guests would retry for it
+    assert.deepEqual(await store.instances(), []);
+  });
+
+  test("a certificate whose app info is not that of its app id is refused", async () => {
+    for (const claimed of [OTHER_APP, ""]) {
+      const peer = certificate(APP, 1, COMPOSE, claimed);
+      const { status, body } = await call("RegisterCvm", { client_public_key: key(1) }, peer);
+      assert.equal(status, 400);
+      assert.match(body.error, /two app ids, or none/);
+    }
     assert.deepEqual(await store.instances(), []);
   });
 

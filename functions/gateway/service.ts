@@ -1,7 +1,8 @@
 import type { Hono } from "hono";
-import { fromHex, toHex } from "#core/bytes/bytes.ts";
+import { equalBytes, fromHex, toHex } from "#core/bytes/bytes.ts";
 import { AppError, errorChain } from "#core/errors/app-error.ts";
 import type { ConnectionBindings } from "#core/http/bindings.ts";
+import type { CertificateAppInfo } from "#core/ra-tls/app-info.ts";
 import { parseCertificate } from "#core/ra-tls/certificate.ts";
 import { type IssuerClaims, readIssuerClaims } from "#core/ra-tls/claims.ts";
 import { Gateway } from "#core/rpc/gen/gateway_pb.ts";
@@ -40,13 +41,7 @@ export function gatewayRoutes(ports: GatewayPorts): Hono<GatewayEnv> {
 function handlers(ports: GatewayPorts): PrpcHandlers<typeof Gateway, GatewayCaller> {
   return {
     async registerCvm(request, { claims }) {
-      const appInfo = claims?.appInfo;
-      if (appInfo === undefined) {
-        throw new AppError(
-          "auth/unauthenticated",
-          "RegisterCvm needs a client certificate with app info, signed by the KMS",
-        );
-      }
+      const appInfo = requireAppInfo(claims);
       try {
         await ports.authorize(appInfo);
         const { clientPublicKey: publicKey, portPolicy: policy } = request;
@@ -97,6 +92,21 @@ function handlers(ports: GatewayPorts): PrpcHandlers<typeof Gateway, GatewayCall
       };
     },
   };
+}
+
+/** The KMS writes the app id twice, once as its own claim and once from the evidence. */
+function requireAppInfo(claims: IssuerClaims | undefined): CertificateAppInfo {
+  const appInfo = claims?.appInfo;
+  if (appInfo === undefined) {
+    throw new AppError(
+      "auth/unauthenticated",
+      "RegisterCvm needs a client certificate with app info, signed by the KMS",
+    );
+  }
+  if (claims?.appId === undefined || !equalBytes(claims.appId, appInfo.appId)) {
+    throw new AppError("auth/forbidden", "Certificate names two app ids, or none");
+  }
+  return appInfo;
 }
 
 async function registrationReply(instance: Instance, ports: GatewayPorts) {

@@ -50,10 +50,10 @@ const wg = z.strictObject({
   endpoint: z.string().default("10.0.2.2:51820"),
 });
 
+/** `cache_top_n`, `dns_resolve`, `write`, `shutdown`, `total` and `pp_header` have no effect yet. */
 const timeouts = z.strictObject({
   connect: duration.prefault("5s"),
   handshake: duration.prefault("5s"),
-  /** Decisions are made again whenever rows or handshakes change: nothing to expire. */
   cache_top_n: optionalDuration.prefault("30s"),
   handshake_stale: duration.prefault("30m"),
   dns_resolve: optionalDuration.prefault("5s"),
