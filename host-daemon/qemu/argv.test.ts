@@ -87,7 +87,7 @@ test("the simulated TEE is a plain machine that ends on reboot", () => {
   assert.ok(kvm.includes("-no-reboot"));
   const tcg = argv({ accelerator: "tcg" });
   assert.deepEqual(values(tcg, "-accel"), ["tcg,thread=multi"]);
-  assert.deepEqual(values(tcg, "-cpu"), ["max"]);
+  assert.deepEqual(values(tcg, "-cpu"), ["max,erms=off,fsrm=off,smap=off,la57=off"]);
   assert.ok(!tcg.join(" ").includes("confidential-guest-support"));
 });
 
