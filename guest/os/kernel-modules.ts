@@ -13,6 +13,7 @@ export const INITRAMFS_MODULES: readonly string[] = [
 const KEPT_MODULES: readonly string[] = [
   ...INITRAMFS_MODULES,
   "aesni-intel",
+  "autofs4",
   "configfs",
   "dm-crypt",
   "dm-integrity",

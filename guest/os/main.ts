@@ -6,7 +6,7 @@ import { gitRevision } from "./adapters/git-revision.ts";
 import { bundleGuest } from "./adapters/guest-bundle.ts";
 import { buildImage } from "./adapters/image-builder.ts";
 import { provideHostTools } from "./adapters/host-tools.ts";
-import { openWorkspace, resolveToday, writeText } from "./adapters/workspace.ts";
+import { openWorkspace, resolveToday, writeFileWhole } from "./adapters/workspace.ts";
 import { describeLockChanges, encodePackageLock, parsePackageLock } from "./lock.ts";
 import { type Flavour, PACKAGE_SETS } from "./package-set.ts";
 
@@ -81,7 +81,7 @@ async function image(argv: string[]): Promise<number> {
       ? await bundleGuest(workspace, flavour)
       : resolve(values.guest),
   });
-  say(`os_image_hash ${built.osImageHash}`);
+  say(`${built.written ? "built" : "up to date"}: os_image_hash ${built.osImageHash}`);
   process.stdout.write(`${built.directory}\n`);
   return 0;
 }
@@ -110,7 +110,7 @@ async function lock(argv: string[]): Promise<number> {
     if (before !== undefined) {
       for (const line of describeLockChanges(before, resolved)) say(line);
     }
-    await writeText(path, encodePackageLock(resolved));
+    await writeFileWhole(path, encodePackageLock(resolved));
     say(`${resolved.set}: ${resolved.packages.length} packages locked`);
   }
   return 0;

@@ -1,41 +1,24 @@
 import { createHash } from "node:crypto";
-import { createWriteStream } from "node:fs";
+import { createReadStream, createWriteStream } from "node:fs";
 import { mkdir, open, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { pipeline } from "node:stream/promises";
 import { toHex, utf8 } from "#core/bytes/bytes.ts";
 import { AppError } from "#core/errors/app-error.ts";
 import { encodeChecksumFile, osImageHash } from "#core/measurement/checksum-file.ts";
 import { encodeImageManifest } from "#core/measurement/image-manifest.ts";
-import { normalizeKernelHeader } from "#core/measurement/kernel-patch.ts";
 import { measureTdxImage } from "#core/measurement/measure-image.ts";
 import { encodeTdxMeasurementDocument } from "#core/measurement/tdx-measurement-document.ts";
 import { kernelCommandLine } from "../cmdline.ts";
-import { encodeCpio } from "../cpio.ts";
 import { gptFrame } from "../gpt.ts";
-import { INITRAMFS_PROGRAMS, initramfsEntries } from "../initramfs.ts";
-import { INITRAMFS_MODULES } from "../kernel-modules.ts";
-import { encodePackageLock } from "../lock.ts";
-import { BUILD_TOOLS, type Flavour, GUESTS, KERNEL } from "../package-set.ts";
-import type { RootTree } from "../root-tree.ts";
-import { command } from "./command.ts";
-import { buildFirmware } from "./firmware.ts";
-import { type GuestKernel, prepareKernel } from "./kernel.ts";
-import { composeRoot, packRoot, type VerityImage } from "./root-file-system.ts";
-import { installRootPackages } from "./root-packages.ts";
-import { type ToolTree, treeArgv, unpackToolTree } from "./tool-tree.ts";
-import { fetchPackages, type Workspace } from "./workspace.ts";
+import { type ImageParts, type PartsRequest, prepareParts } from "./image-parts.ts";
+import type { VerityImage } from "./root-file-system.ts";
+import type { Workspace } from "./workspace.ts";
 
-export interface ImageRequest {
-  readonly flavour: Flavour;
+export interface ImageRequest extends PartsRequest {
   /** The folder that image folders are made in, absolute. */
   readonly out: string;
-  /** Semantic version of the image. */
-  readonly version: string;
   /** Commit it is built from, for people. */
   readonly gitRevision: string;
-  /** Absolute paths of the Deno binary and of the program it runs. */
-  readonly deno: string;
-  readonly bundle: string;
 }
 
 export interface BuiltImage {
@@ -43,6 +26,8 @@ export interface BuiltImage {
   readonly directory: string;
   /** 64 hex digits. */
   readonly osImageHash: string;
+  /** False when the folder was there already, byte for byte. */
+  readonly written: boolean;
 }
 
 const ROOT_FILE = "rootfs.img.parted.verity";
@@ -58,127 +43,124 @@ const MEASUREMENT_FILE = "measurement.tdx.cbor";
 export async function buildImage(workspace: Workspace, request: ImageRequest): Promise<BuiltImage> {
   const { flavour, out, version } = request;
   const name = flavour === "dev" ? `dstack-dev-${version}` : `dstack-${version}`;
-  const { lock: toolsLock } = await fetchPackages(workspace, BUILD_TOOLS);
-  const { lock: kernelLock } = await fetchPackages(workspace, KERNEL);
-  const { lock: rootLock } = await fetchPackages(workspace, GUESTS[flavour]);
-  const tools = await unpackToolTree(`${workspace.cache}/build-tools`, toolsLock, workspace.store);
-  const firmware = await readFile(await buildFirmware(workspace));
-  const kernel = await prepareKernel(workspace, kernelLock, tools);
-  const epoch = epochOf(rootLock.resolvedAt);
-  const installed = await installRootPackages(workspace, rootLock, epoch);
-  const { tree, entries } = await composeRoot(workspace, { ...request, installed, kernel, epoch });
-  const root = await packRoot(workspace, tools, entries, epoch);
-  const initrd = await packInitramfs(workspace, tools, tree, kernel);
-
-  await mkdir(out, { recursive: true });
-  await removeLeftovers(out, name);
-  const work = `${out}/.building-${name}.${process.pid}`;
+  const directory = `${out}/${name}`;
   try {
-    await mkdir(work);
-    const cmdline = kernelCommandLine(flavour, root.rootHash, root.dataSize);
-    const kernelImage = normalizeKernelHeader(await readFile(kernel.image), initrd.length);
-    const manifest = encodeImageManifest({
-      bios: FIRMWARE_FILE,
-      kernel: KERNEL_FILE,
-      cmdline,
-      initrd: INITRD_FILE,
-      rootfs: ROOT_FILE,
-      version,
-      gitRevision: request.gitRevision,
-      sharedRo: true,
-      isDev: flavour === "dev",
-      ovmfVariant: "pre202505",
-    });
-    const measurement = encodeTdxMeasurementDocument(
-      await measureTdxImage({ firmware, kernel: kernelImage, initrd, cmdline }),
-    );
-    const listed: [string, Uint8Array][] = [
-      [FIRMWARE_FILE, firmware],
-      [KERNEL_FILE, kernelImage],
-      [INITRD_FILE, initrd],
-      ["metadata.json", manifest],
-      [MEASUREMENT_FILE, measurement],
-    ];
-    const checksums = encodeChecksumFile(
-      new Map(listed.map(([file, bytes]) => [file, sha256(bytes)])),
-    );
-    const digest = toHex(osImageHash(checksums));
-    for (
-      const [file, bytes] of [
-        ...listed,
-        ["sha256sum.txt", checksums],
-        ["digest.txt", utf8(`${digest}\n`)],
-      ] as const
-    ) await writeFile(`${work}/${file}`, bytes);
-    await writeDisk(`${work}/${ROOT_FILE}`, root);
-    await syncAll(work);
-    const directory = await publish(work, out, name);
-    await recordLocks(out, name, [toolsLock, kernelLock, rootLock].map(encodePackageLock));
-    return { directory, osImageHash: digest };
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOSPC") {
-      throw new AppError("os-build/disk-full", `No space left for ${name} in ${out}`, {
-        cause: error,
-      });
+    const parts = await prepareParts(workspace, request);
+    const { files, digest } = await smallFiles(request, parts);
+    await mkdir(out, { recursive: true });
+    await removeLeftovers(out, name);
+    if (await isPresent(directory, files, parts.root)) {
+      return { directory, osImageHash: digest, written: false };
     }
-    throw error;
-  } finally {
-    await rm(work, { recursive: true, force: true });
+    const work = `${out}/.building-${name}.${process.pid}`;
+    try {
+      await mkdir(work);
+      for (const [file, bytes] of files) await writeFile(`${work}/${file}`, bytes);
+      await writeDisk(`${work}/${ROOT_FILE}`, parts.root);
+      await syncAll(work);
+      // Beside the folder, for whoever must build the same again.
+      await writeFile(`${out}/${name}.lock.json`, JSON.stringify(parts.locks, null, 2) + "\n");
+      await publish(work, out, name);
+      return { directory, osImageHash: digest, written: true };
+    } finally {
+      await rm(work, { recursive: true, force: true });
+    }
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "ENOSPC") throw error;
+    throw new AppError("os-build/disk-full", `No space left to build ${name}`, { cause: error });
   }
 }
 
-async function packInitramfs(
-  workspace: Workspace,
-  tools: ToolTree,
-  tree: RootTree,
-  kernel: GuestKernel,
-): Promise<Uint8Array> {
-  const init = await readFile(`${workspace.root}/guest/os/initramfs/init`);
-  const modules = await Promise.all(
-    kernel.index.closure(INITRAMFS_MODULES).map(async (path) => ({
-      name: path.slice(path.lastIndexOf("/") + 1),
-      content: await readFile(`${kernel.modules}/${path}`),
-    })),
+/** Every file of the folder but the root disk, in the order that sha256sum.txt lists them. */
+async function smallFiles(
+  { flavour, version, gitRevision }: ImageRequest,
+  parts: ImageParts,
+): Promise<{ files: Map<string, Uint8Array>; digest: string }> {
+  const cmdline = kernelCommandLine(flavour, parts.root.rootHash, parts.root.dataSize);
+  const firmware = await readFile(parts.firmware);
+  const kernel = await readFile(parts.kernel);
+  const initrd = await readFile(parts.initramfs);
+  const manifest = encodeImageManifest({
+    bios: FIRMWARE_FILE,
+    kernel: KERNEL_FILE,
+    cmdline,
+    initrd: INITRD_FILE,
+    rootfs: ROOT_FILE,
+    version,
+    gitRevision,
+    sharedRo: true,
+    isDev: flavour === "dev",
+    ovmfVariant: "pre202505",
+  });
+  const measurement = await measureTdxImage({ firmware, kernel, initrd, cmdline });
+  const files = new Map<string, Uint8Array>([
+    [FIRMWARE_FILE, firmware],
+    [KERNEL_FILE, kernel],
+    [INITRD_FILE, initrd],
+    ["metadata.json", manifest],
+    [MEASUREMENT_FILE, encodeTdxMeasurementDocument(measurement)],
+  ]);
+  const checksums = encodeChecksumFile(
+    new Map([...files].map(([file, bytes]) => [file, sha256(bytes)])),
   );
-  const archive = encodeCpio(
-    initramfsEntries(init, tree.programClosure(INITRAMFS_PROGRAMS), modules),
-  );
-  return await command(treeArgv(tools, "usr/bin/gzip", ["-n", "-9"]), { input: archive });
+  const digest = toHex(osImageHash(checksums));
+  files.set("sha256sum.txt", checksums);
+  files.set("digest.txt", utf8(`${digest}\n`));
+  return { files, digest };
+}
+
+/** Whether the folder holds exactly this image; a damaged one is built anew. */
+async function isPresent(
+  directory: string,
+  files: ReadonlyMap<string, Uint8Array>,
+  root: VerityImage,
+): Promise<boolean> {
+  for (const [file, bytes] of files) {
+    const there = await readFile(`${directory}/${file}`).catch(() => undefined);
+    if (there === undefined || !there.equals(bytes)) return false;
+  }
+  const expected = createHash("sha256");
+  for await (const chunk of diskBytes(root)) expected.update(chunk);
+  const actual = createHash("sha256");
+  try {
+    for await (const chunk of createReadStream(`${directory}/${ROOT_FILE}`)) {
+      actual.update(chunk as Uint8Array);
+    }
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return false;
+    throw error;
+  }
+  return expected.digest().equals(actual.digest());
 }
 
 /** The file system and its hash tree as the one partition of a disk. */
+async function* diskBytes(root: VerityImage): AsyncGenerator<Uint8Array> {
+  const frame = gptFrame(root.size);
+  yield frame.before;
+  yield* createReadStream(root.path, { highWaterMark: 1 << 20 });
+  yield frame.after;
+}
+
 async function writeDisk(path: string, root: VerityImage): Promise<void> {
-  const source = await open(root.path, "r");
-  const { size } = await source.stat();
-  const frame = gptFrame(size);
-  const sink = createWriteStream(path);
-  await pipeline(async function* () {
-    yield frame.before;
-    yield* source.createReadStream();
-    yield frame.after;
-  }, sink);
+  await pipeline(diskBytes(root), createWriteStream(path));
 }
 
 /** Puts the finished folder in place of an older one of the same name. */
-async function publish(work: string, out: string, name: string): Promise<string> {
-  const directory = `${out}/${name}`;
+async function publish(work: string, out: string, name: string): Promise<void> {
   const replaced = `${out}/.replaced-${name}.${process.pid}`;
-  await rename(directory, replaced).catch((error: NodeJS.ErrnoException) => {
+  await rename(`${out}/${name}`, replaced).catch((error: NodeJS.ErrnoException) => {
     if (error.code !== "ENOENT") throw error;
   });
-  await rename(work, directory);
+  await rename(work, `${out}/${name}`);
   await rm(replaced, { recursive: true, force: true });
-  const folder = await open(out, "r");
-  await folder.sync();
-  await folder.close();
-  return directory;
+  await sync(out);
 }
 
 /** What an interrupted build of the same image left; of a running one the process is still there. */
 async function removeLeftovers(out: string, name: string): Promise<void> {
   for (const found of await readdir(out)) {
-    const pid = new RegExp(`^\\.(?:building|replaced)-${name}\\.(\\d+)$`).exec(found)?.[1];
-    if (pid !== undefined && !isRunning(Number(pid))) {
+    const match = /^\.(?:building|replaced)-(.+)\.(\d+)$/.exec(found);
+    if (match?.[1] === name && !isRunning(Number(match[2]))) {
       await rm(`${out}/${found}`, { recursive: true, force: true });
     }
   }
@@ -188,31 +170,23 @@ function isRunning(pid: number): boolean {
   try {
     process.kill(pid, 0);
     return true;
-  } catch {
-    return false;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === "EPERM";
   }
-}
-
-/** The locks an image was really built from stand beside its folder, for whoever must build it again. */
-async function recordLocks(out: string, name: string, locks: readonly string[]): Promise<void> {
-  await writeFile(
-    `${out}/${name}.lock.json`,
-    `[${locks.map((text) => text.trimEnd()).join(",\n")}]\n`,
-  );
 }
 
 async function syncAll(directory: string): Promise<void> {
-  for (const name of [...await readdir(directory), "."]) {
-    const file = await open(`${directory}/${name}`, "r");
-    await file.sync();
-    await file.close();
-  }
+  for (const name of await readdir(directory)) await sync(`${directory}/${name}`);
+  await sync(directory);
 }
 
-/** `YYYYMMDDTHHMMSSZ` in seconds since 1970. */
-function epochOf(resolvedAt: string): number {
-  const [, y, mo, d, h, mi, s] = /^(....)(..)(..)T(..)(..)(..)Z$/.exec(resolvedAt)!;
-  return Date.parse(`${y}-${mo}-${d}T${h}:${mi}:${s}Z`) / 1000;
+async function sync(path: string): Promise<void> {
+  const file = await open(path, "r");
+  try {
+    await file.sync();
+  } finally {
+    await file.close();
+  }
 }
 
 function sha256(bytes: Uint8Array): Uint8Array {

@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
-import { mkdir, open, readFile, rename, rm, stat } from "node:fs/promises";
+import { mkdir, readFile, stat } from "node:fs/promises";
+import { writeFileAtomic } from "#adapters/files.ts";
 import { AppError } from "#core/errors/app-error.ts";
 import type { LockedFile, LockedPackage, PackageLock } from "../lock.ts";
 import type { Mirror } from "./mirror.ts";
@@ -78,7 +79,7 @@ export class PackageStore {
           `${url} is not the package that was locked`,
         );
       }
-      await writeDurably(path, bytes);
+      await writeFileAtomic(path, bytes, 0o644);
       return true;
     }
     return false;
@@ -104,22 +105,6 @@ async function download(url: string, size: number): Promise<Uint8Array | undefin
     await new Promise((resolve) => setTimeout(resolve, 500 * attempt));
   }
   return undefined;
-}
-
-async function writeDurably(path: string, bytes: Uint8Array): Promise<void> {
-  const temporary = `${path}.${process.pid}.tmp`;
-  try {
-    const file = await open(temporary, "w", 0o644);
-    try {
-      await file.writeFile(bytes);
-      await file.sync();
-    } finally {
-      await file.close();
-    }
-    await rename(temporary, path);
-  } finally {
-    await rm(temporary, { force: true });
-  }
 }
 
 function sha256Hex(bytes: Uint8Array): string {

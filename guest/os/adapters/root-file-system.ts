@@ -9,7 +9,7 @@ import type { Flavour } from "../package-set.ts";
 import type { GuestKernel } from "./kernel.ts";
 import { command } from "./command.ts";
 import { type ToolTree, treeArgv } from "./tool-tree.ts";
-import { type Workspace, writeText } from "./workspace.ts";
+import { type Workspace, writeFileWhole } from "./workspace.ts";
 
 export interface RootInputs {
   readonly flavour: Flavour;
@@ -103,6 +103,8 @@ export interface VerityImage {
   readonly rootHash: string;
   /** Bytes of the file system, where the hash tree starts. */
   readonly dataSize: number;
+  /** Bytes of both. */
+  readonly size: number;
 }
 
 /** Packs the entries into a compressed read-only file system with dm-verity; kept by its content. */
@@ -128,7 +130,7 @@ export async function packRoot(
     await makeFileSystem(tools, work, epoch);
     const facts = await appendHashTree(`${work}/root.img`);
     await rename(`${work}/root.img`, path);
-    await writeText(`${path}.json`, JSON.stringify(facts));
+    await writeFileWhole(`${path}.json`, JSON.stringify(facts));
     return { path, ...facts };
   } finally {
     await rm(work, { recursive: true, force: true });
@@ -201,5 +203,5 @@ async function appendHashTree(image: string): Promise<Omit<VerityImage, "path">>
   } finally {
     await file.close();
   }
-  return { rootHash: toHex(rootHash), dataSize };
+  return { rootHash: toHex(rootHash), dataSize, size: dataSize + hashArea.length };
 }

@@ -1,6 +1,7 @@
-import { mkdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { mkdir, readFile } from "node:fs/promises";
 import { dirname, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
+import { writeFileAtomic } from "#adapters/files.ts";
 import { AppError } from "#core/errors/app-error.ts";
 import {
   encodePackageLock,
@@ -98,20 +99,14 @@ export async function fetchPackages(workspace: Workspace, set: PackageSet): Prom
       `The mirror lists ${missing.filename} and does not serve it`,
     );
   }
-  await writeText(remembered, encodePackageLock(today));
+  await writeFileWhole(remembered, encodePackageLock(today));
   return { lock: today, committed: false };
 }
 
-/** Writes a text file whole or not at all, creating its folder. */
-export async function writeText(path: string, text: string): Promise<void> {
+/** Writes a file whole or not at all, creating its folder; nothing secret. */
+export async function writeFileWhole(path: string, content: string | Uint8Array): Promise<void> {
   await mkdir(dirname(path), { recursive: true });
-  const temporary = `${path}.${process.pid}.tmp`;
-  try {
-    await writeFile(temporary, text);
-    await rename(temporary, path);
-  } finally {
-    await rm(temporary, { force: true });
-  }
+  await writeFileAtomic(path, content, 0o644);
 }
 
 async function download(workspace: Workspace, lock: PackageLock): Promise<LockedPackage[]> {
