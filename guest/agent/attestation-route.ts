@@ -1,4 +1,5 @@
 import { Hono } from "hono";
+import { cors } from "hono/cors";
 import { reportData } from "#core/attestation/report-data.ts";
 import { encodeAttestation } from "#core/attestation/versioned-attestation.ts";
 import { fromHex, toHex } from "#core/bytes/bytes.ts";
@@ -13,11 +14,13 @@ const NONCE_BYTES = { min: 16, max: 64 };
 
 /**
  * `POST /v1/attestation {"nonce": hex}`: evidence over a relying party's own challenge, bound as
- * `app-data` report data, so that it cannot be a recording. Nothing in it is secret.
+ * `app-data` report data, so that it cannot be a recording. Nothing in it is secret: a verify page on
+ * any origin may ask.
  */
 export function attestationRoute(agent: Agent): Hono {
   const app = new Hono();
   app.onError((error) => problemResponse(error));
+  app.use("/v1/attestation", cors({ origin: "*", allowMethods: ["POST"], maxAge: 86_400 }));
   app.post("/v1/attestation", async (c) => {
     const attestation = await agent.attest(reportData("app-data", nonceIn(await c.req.text())));
     return c.json({ attestation: toHex(encodeAttestation(attestation)) });

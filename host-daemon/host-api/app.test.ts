@@ -153,4 +153,10 @@ test("collateral and root need no token, as any PCCS", async () => {
   const crl = await call("/sgx/certification/v4/rootcacrl", undefined, "");
   assert.equal(crl.status, 200);
   assert.equal((await call("/sgx/certification/v4/nothing", undefined, "")).status, 404);
+  for (const response of [root, crl]) {
+    assert.equal(response.headers.get("access-control-allow-origin"), "*");
+    assert.equal(response.headers.get("access-control-expose-headers"), "*");
+  }
+  const ccel = await call("/v1/tee/ccel");
+  assert.equal(ccel.headers.get("access-control-allow-origin"), null, "guests are no web pages");
 });

@@ -1,4 +1,5 @@
 import { Hono } from "hono";
+import { cors } from "hono/cors";
 import { fromHex, toHex } from "#core/bytes/bytes.ts";
 import { JsonObject } from "#core/encoding/json-object.ts";
 import { parseStrictJson } from "#core/encoding/strict-json.ts";
@@ -86,6 +87,11 @@ export function createHostApi(ports: HostApiPorts): Hono {
     const ccel = await tee.tds.ccel(requireRunning(c.req.raw).cvm.id);
     return c.body(ccel.slice(), 200, { "content-type": "application/octet-stream" });
   });
+  // Public, and of use to a verify page on any origin: issuer chains stand in headers.
+  const anyOrigin = cors({ origin: "*", allowMethods: ["GET"], exposeHeaders: ["*"] });
+  for (const path of ["/v1/tee/root.pem", "/sgx/certification/*", "/tdx/certification/*"]) {
+    app.use(path, anyOrigin);
+  }
   app.get("/v1/tee/root.pem", (c) => c.text(tee.platform.rootCertificatePem));
   const pccs = (request: Request): Response => {
     const url = new URL(request.url);
