@@ -91,11 +91,6 @@ export const hostFiles: HostFiles & ImageFiles = {
     await chmod(path, mode);
   },
 
-  async regularFiles(path) {
-    const entries = await readdir(path, { withFileTypes: true });
-    return entries.filter((entry) => entry.isFile()).map((entry) => entry.name);
-  },
-
   async exists(path) {
     return await ifExists(lstat(path)) !== undefined;
   },
@@ -164,13 +159,17 @@ async function shiftBackups(path: string, backups: number): Promise<void> {
 
 type FileHandle = Awaited<ReturnType<typeof open>>;
 
-/** Writes beside `path`, then renames: a reader sees the old content or the whole new one. */
+/**
+ * Writes beside `path`, then renames: a reader sees the old content or the whole new one. A path has one
+ * writer at a time.
+ */
 async function replace(
   path: string,
   mode: number,
   write: (file: FileHandle) => Promise<void>,
 ): Promise<void> {
-  const temporary = `${dirname(path)}/.${basename(path)}.${process.pid}.tmp`;
+  // One name: what a killed dstackd left half written is overwritten, not kept.
+  const temporary = `${dirname(path)}/.${basename(path)}.tmp`;
   try {
     const file = await open(temporary, "w", mode);
     try {

@@ -28,13 +28,14 @@ const launchIn = (dir: string, argv: readonly string[]) =>
 
 test("a process runs in a session of its own and is recognised by pid, start and boot", () =>
   inDirectory(async (dir) => {
-    const sleeping = await launchIn(dir, ["/bin/sleep", "60"]);
+    const sleeping = await launchIn(dir, ["/bin/sleep", "60.123"]);
     const session =
       readFileSync(`/proc/${sleeping.pid}/stat`, "latin1").split(") ")[1]!.split(" ")[3];
     assert.equal(session, String(sleeping.pid));
     assert.equal(qemuRunner.isAlive(sleeping), true);
     assert.equal(qemuRunner.isAlive({ ...sleeping, startTicks: "1" }), false, "another process");
     assert.equal(qemuRunner.isAlive({ ...sleeping, hostBootId: "x" }), false, "before a reboot");
+    assert.deepEqual(await qemuRunner.findByArgument("60.123"), [sleeping]);
     qemuRunner.kill({ ...sleeping, startTicks: "1" });
     assert.equal(qemuRunner.isAlive(sleeping), true, "a stranger is not killed");
     qemuRunner.kill(sleeping);

@@ -2,6 +2,7 @@ import { spawn } from "node:child_process";
 import { createSocket } from "node:dgram";
 import { once } from "node:events";
 import { closeSync, openSync, readFileSync } from "node:fs";
+import { readdir, readFile } from "node:fs/promises";
 import { type AddressInfo, createConnection, createServer } from "node:net";
 import { AppError } from "#core/errors/app-error.ts";
 import { QmpClient, type TextStream } from "../qemu/qmp.ts";
@@ -41,6 +42,20 @@ export const qemuRunner: VmRunner = {
   },
 
   isAlive,
+
+  async findByArgument(argument) {
+    const found: ProcessIdentity[] = [];
+    for (const name of await readdir("/proc")) {
+      if (!/^\d+$/.test(name)) continue;
+      const pid = Number(name);
+      const args = await readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => ""); // ended meanwhile
+      const startTicks = args.split("\0").includes(argument)
+        ? readStat(pid)?.startTicks
+        : undefined;
+      if (startTicks !== undefined) found.push({ pid, startTicks, hostBootId: HOST_BOOT_ID });
+    }
+    return found;
+  },
 
   kill(identity) {
     if (!isAlive(identity)) return;

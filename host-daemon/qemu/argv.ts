@@ -75,7 +75,7 @@ export function qemuArgv(launch: QemuLaunch): string[] {
     "-serial",
     "chardev:com0",
     "-qmp",
-    `unix:${dir}/qmp.sock,server=on,wait=off`,
+    monitorArgument(dir),
   );
   if (launch.tee.kind === "tdx") {
     if (!kvm) throw new AppError("input/unsupported", "A TD needs KVM");
@@ -112,6 +112,11 @@ export function qemuArgv(launch: QemuLaunch): string[] {
     argv.push("-append", plainValue("kernel command line", launch.commandLine));
   }
   return argv;
+}
+
+/** Names the VM's own socket, so it is found among no other process's arguments. */
+export function monitorArgument(workDir: string): string {
+  return `unix:${workDir}/qmp.sock,server=on,wait=off`;
 }
 
 function accelerator(launch: QemuLaunch): string[] {

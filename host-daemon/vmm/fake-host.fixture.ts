@@ -31,7 +31,6 @@ export function fakeFiles() {
     writeAtomic: async (path, value) => void content.set(path, bytesOf(value)),
     writeImage: async (path) => void content.set(path, new Uint8Array(1)),
     makeDirectory: async () => {},
-    regularFiles: async (path) => under(path).map((key) => key.slice(path.length + 1)),
     exists: async (path) => content.has(path),
     sizeOf: async (path) => content.get(path)?.length ?? 0,
     remove: async (path) => void content.delete(path),
@@ -111,6 +110,12 @@ export function fakeRunner(content: Map<string, Uint8Array>) {
     },
     isAlive: ({ pid, startTicks, hostBootId }) =>
       hostBootId === "boot-1" && startTicks === String(pid * 7) && alive.has(pid),
+    findByArgument: async (argument) =>
+      launched.flatMap((argv, i) => {
+        const pid = 100 + i;
+        const isIt = alive.has(pid) && argv.includes(argument);
+        return isIt ? [{ pid, startTicks: String(pid * 7), hostBootId: "boot-1" }] : [];
+      }),
     kill: ({ pid }) => void alive.delete(pid),
     connectMonitor: () => {
       let text: (chunk: string) => void = () => {};

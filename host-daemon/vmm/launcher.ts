@@ -8,7 +8,13 @@ import type { StoredNetwork } from "../db/schema.ts";
 import type { SimulatedTds } from "../host-api/simulated-td.ts";
 import { type GuestImage, teeOfCommandLine } from "../images/guest-image.ts";
 import type { ImageStore } from "../images/image-store.ts";
-import { type HostForward, type NicLaunch, qemuArgv, type TeeLaunch } from "../qemu/argv.ts";
+import {
+  type HostForward,
+  monitorArgument,
+  type NicLaunch,
+  qemuArgv,
+  type TeeLaunch,
+} from "../qemu/argv.ts";
 import type { QmpClient } from "../qemu/qmp.ts";
 import type { Entry } from "./inventory.ts";
 import { macAddress } from "./mac-address.ts";
@@ -96,8 +102,19 @@ export class Launcher {
     return image;
   }
 
-  /** Starts QEMU for `entry` and waits until its monitor answers. */
-  async launch(entry: Entry): Promise<{ run: CvmRun; monitor: QmpClient }> {
+  /** Kills what a dstackd that was itself killed started and could not write down. */
+  async killStrays(vmId: string): Promise<void> {
+    const { runner } = this.#ports;
+    const strays = await runner.findByArgument(monitorArgument(this.workDirectory(vmId).path));
+    for (const stray of strays) runner.kill(stray);
+    while (strays.some((stray) => runner.isAlive(stray))) await wait(POLL_MS);
+  }
+
+  /**
+   * Starts QEMU for `entry` and waits until its monitor answers. `began` writes the process down before
+   * anything else can go wrong.
+   */
+  async launch(entry: Entry, began: (run: CvmRun) => Promise<void>): Promise<QmpClient> {
     const { cvm } = entry;
     const { runner, platform } = this.#ports;
     const directory = this.workDirectory(cvm.id);
@@ -106,6 +123,7 @@ export class Launcher {
     for (const { protocol, hostAddress, hostPort } of cvm.portMappings) {
       await runner.requireFree(protocol, hostAddress, hostPort);
     }
+    await this.killStrays(cvm.id);
     const accelerator = await platform.accelerator(image.kernel);
     const tee = this.teeOf(cvm.noTee);
     if (tee === "tdx" && accelerator !== "kvm") {
@@ -158,8 +176,7 @@ export class Launcher {
       stdoutPath: directory.log("stdout"),
       stderrPath: directory.log("stderr"),
     });
-    const monitor = await this.#awaitMonitor(directory, identity);
-    const run: CvmRun = {
+    await began({
       cvmId: cvm.id,
       ...identity,
       accelerator,
@@ -168,8 +185,8 @@ export class Launcher {
       guestApiPort,
       startedAtMs: this.#ports.now().getTime(),
       exitedAtMs: null,
-    };
-    return { run, monitor };
+    });
+    return await this.#awaitMonitor(directory, identity);
   }
 
   /** The compose text on disk must be the one the CVM was created or updated with. */
@@ -253,7 +270,7 @@ export class Launcher {
         runner.kill(identity);
         throw new AppError("cvm/launch-failed", "QEMU did not open its monitor");
       }
-      await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+      await wait(POLL_MS);
     }
   }
 
@@ -273,6 +290,10 @@ export class Launcher {
 /** QEMU's user network shows the host's loopback at the second address of the network: 10.0.2.2. */
 function hostAddressOn(net: string): string {
   return net.replace(/\d+\/\d+$/, "2");
+}
+
+function wait(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
 }
 
 function loopback(hostPort: number, vmPort: number): HostForward {

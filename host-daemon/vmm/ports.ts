@@ -26,8 +26,6 @@ export interface HostFiles {
   /** Overwrites parts of a file that nobody else uses. */
   patch(path: string, parts: readonly ImagePart[]): Promise<void>;
   makeDirectory(path: string, mode: number): Promise<void>;
-  /** Regular files directly in `path`: no links, no directories. */
-  regularFiles(path: string): Promise<string[]>;
   exists(path: string): Promise<boolean>;
   sizeOf(path: string): Promise<number>;
   remove(path: string): Promise<void>;
@@ -49,6 +47,8 @@ export interface VmRunner {
     options: { cwd: string; stdoutPath: string; stderrPath: string },
   ): Promise<ProcessIdentity>;
   isAlive(identity: ProcessIdentity): boolean;
+  /** Processes that have `argument` among their arguments, whoever started them. */
+  findByArgument(argument: string): Promise<ProcessIdentity[]>;
   /** SIGKILL to the process and its group, if it is still the one meant. */
   kill(identity: ProcessIdentity): void;
   connectMonitor(socketPath: string): Promise<QmpClient>;

@@ -105,6 +105,21 @@ test("a process that took over the pid of a dead VM is not taken for it", async 
   assert.ok(host.fake.alive.has(run!.pid), "the stranger was left alone");
 });
 
+test("a QEMU that a killed dstackd had no time to write down does not run twice", async () => {
+  using host = await fakeHost();
+  const id = await host.vmm.create(request());
+  const { run } = host.inventory.require(id);
+  // As if dstackd had been killed between starting QEMU and its row.
+  await host.store.endRun(id, host.clock.now);
+  await host.restart();
+  await host.watcher.adopt();
+  const entry = host.inventory.require(id);
+  await entry.queue.run(async () => {});
+  assert.equal(host.fake.alive.size, 1);
+  assert.ok(!host.fake.alive.has(run!.pid), "the stray was ended before its successor started");
+  assert.equal(entry.running, true);
+});
+
 test("a VM that dies is noticed at the next look and started again within its budget", async () => {
   using host = await fakeHost();
   const id = await host.vmm.create(request());

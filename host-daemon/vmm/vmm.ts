@@ -222,17 +222,13 @@ export class Vmm {
     await inventory.update(entry, { bootProgress: "booting", bootError: "", shutdownProgress: "" });
     await inventory.record(entry, "vmm.start", "");
     try {
-      const { run, monitor } = await launcher.launch(entry);
-      await inventory.beginRun(entry, run);
-      entry.monitor = monitor;
       entry.serial = undefined;
-      log("CVM started", {
-        cvm: id,
-        pid: run.pid,
-        accelerator: run.accelerator,
-        tee: run.tee,
-      });
+      entry.monitor = await launcher.launch(entry, (run) => inventory.beginRun(entry, run));
+      const { run } = entry;
+      const { pid, accelerator, tee } = run!;
+      log("CVM started", { cvm: id, pid, accelerator, tee });
     } catch (error) {
+      await inventory.endRun(entry);
       const code = error instanceof AppError ? error.code : "internal";
       const text = `${code}: ${error instanceof AppError ? error.message : "Unexpected failure"}`;
       await inventory.update(entry, { bootProgress: "", bootError: text });
@@ -244,9 +240,11 @@ export class Vmm {
 
   /** SIGKILL, then waits for the process to be gone: a large TD takes its time. */
   async #kill(entry: Entry): Promise<void> {
-    const { runner, inventory } = this.#ports;
+    const { runner, inventory, launcher } = this.#ports;
     const { run } = entry;
-    if (run === undefined || run.exitedAtMs !== null) return;
+    if (run === undefined || run.exitedAtMs !== null) {
+      return await launcher.killStrays(entry.cvm.id);
+    }
     runner.kill(run);
     while (runner.isAlive(run)) {
       await new Promise((resolve) => setTimeout(resolve, KILL_POLL_MS));

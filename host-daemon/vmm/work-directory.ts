@@ -47,10 +47,9 @@ export class WorkDirectory {
 
   /** The volume through which the guest reads `shared/`; it reads at boot only, so it is made anew. */
   async buildShareVolume(): Promise<void> {
-    const names = (await this.#files.regularFiles(`${this.path}/shared`)).sort();
     const files = [];
-    for (const name of names) {
-      const content = await this.readShared(name as SharedFile);
+    for (const name of SHARED_FILES) {
+      const content = await this.readShared(name);
       if (content !== undefined) files.push({ name, content });
     }
     const parts = fat32Image(files, {
@@ -118,9 +117,12 @@ function stampOf(now: Date): string {
   return now.toISOString().replace(/\.\d+Z$/, "Z");
 }
 
-export type SharedFile =
-  | "app-compose.json"
-  | ".encrypted-env"
-  | ".user-config"
-  | ".instance_info"
-  | ".sys-config.json";
+/** What a guest reads; nothing else in `shared/` reaches it. */
+const SHARED_FILES = [
+  "app-compose.json",
+  ".encrypted-env",
+  ".user-config",
+  ".instance_info",
+  ".sys-config.json",
+] as const;
+export type SharedFile = (typeof SHARED_FILES)[number];
