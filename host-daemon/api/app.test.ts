@@ -1,60 +1,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { noMetrics } from "#core/http/metrics.ts";
-import { fakeHost, request } from "../vmm/fake-host.fixture.ts";
-import { createApi, openApiDocument } from "./app.ts";
-import { CvmStatus } from "./cvm-status.ts";
+import { request } from "../vmm/fake-host.fixture.ts";
+import { openApiDocument } from "./app.ts";
+import { fakeApi } from "./fake-api.fixture.ts";
 
 const SECRET = "s3cret";
-
-async function api(settings: Record<string, unknown> = {}) {
-  const host = await fakeHost(settings);
-  const errors: unknown[] = [];
-  const agentCalls: string[] = [];
-  const guestCalls: { url: string; authorization: string | undefined }[] = [];
-  const now = () => new Date(host.clock.now);
-  const app = createApi({
-    config: host.config,
-    version: { version: "0.1.0", rev: "git:0123" },
-    vmm: host.vmm,
-    inventory: host.inventory,
-    images: host.images,
-    status: new CvmStatus({
-      config: host.config,
-      launcher: host.launcher,
-      imageVersions: async () => new Map([["dstack-dev-0.6.0", "0.6.0"]]),
-      events: (ids) => host.store.eventsOf(ids),
-      now,
-    }),
-    store: host.store,
-    launcher: host.launcher,
-    files: host.files,
-    metrics: noMetrics,
-    kms: undefined,
-    fetchGuest: async (url, init) => {
-      guestCalls.push({ url, authorization: init.headers["authorization"] });
-      return new Response(JSON.stringify({ os_name: "Debian", num_cpus: 2 }));
-    },
-    fetchAgent: async (_entry, path) => {
-      agentCalls.push(path);
-      return new Response("line\n");
-    },
-    consolePage: async () => undefined,
-    logError: (error) => errors.push(error),
-  });
-  const rpc = async (method: string, body: unknown = {}) => {
-    const answer = await app.request(`/prpc/${method}?json`, {
-      method: "POST",
-      body: JSON.stringify(body),
-    });
-    return {
-      status: answer.status,
-      code: answer.headers.get("x-error-code"),
-      json: await answer.json(),
-    };
-  };
-  return { host, app, rpc, agentCalls, guestCalls, errors };
-}
 
 /** As vmm-cli sends it: unknown members and nulls included. */
 const CREATE = {
@@ -71,7 +21,7 @@ const CREATE = {
 };
 
 test("the life of a CVM over pRPC, in the reference's JSON", async () => {
-  const { host, rpc } = await api();
+  const { host, rpc } = await fakeApi();
   using _ = host;
   const created = await rpc("CreateVm", CREATE);
   assert.equal(created.status, 200);
@@ -108,7 +58,7 @@ test("the life of a CVM over pRPC, in the reference's JSON", async () => {
 });
 
 test("refusals carry the reference's text and a stable code", async () => {
-  const { host, rpc } = await api();
+  const { host, rpc } = await fakeApi();
   using _ = host;
   const cases: [string, unknown, string, RegExp][] = [
     ["CreateVm", { ...CREATE, name: "a/b" }, "input/malformed", /^Invalid name: a\/b$/],
@@ -133,7 +83,7 @@ test("refusals carry the reference's text and a stable code", async () => {
 });
 
 test("an image in use cannot be deleted", async () => {
-  const { host, rpc } = await api();
+  const { host, rpc } = await fakeApi();
   using _ = host;
   const { json } = await rpc("CreateVm", { ...CREATE, stopped: true });
   const { id } = json as { id: string };
@@ -143,7 +93,7 @@ test("an image in use cannot be deleted", async () => {
 });
 
 test("every route but the probes asks for the token, in each of its forms", async () => {
-  const { host, app } = await api({ auth: { enabled: true, tokens: [SECRET] } });
+  const { host, app } = await fakeApi({ auth: { enabled: true, tokens: [SECRET] } });
   using _ = host;
   for (const path of ["/healthz", "/readyz", "/version"]) {
     assert.equal((await app.request(path)).status, 200, path);
@@ -178,14 +128,14 @@ test("every route but the probes asks for the token, in each of its forms", asyn
 });
 
 test("authentication without any token refuses everyone", async () => {
-  const { host, app } = await api({ auth: { enabled: true, tokens: [""] } });
+  const { host, app } = await fakeApi({ auth: { enabled: true, tokens: [""] } });
   using _ = host;
   const headers = { authorization: `Basic ${btoa(":")}` };
   assert.equal((await app.request("/v1/cvms", { headers })).status, 401);
 });
 
 test("logs come from known VMs and channels only, cut to their last lines", async () => {
-  const { host, app, rpc } = await api();
+  const { host, app, rpc } = await fakeApi();
   using _ = host;
   const { json } = await rpc("CreateVm", CREATE);
   const { id } = json as { id: string };
@@ -204,7 +154,7 @@ test("logs come from known VMs and channels only, cut to their last lines", asyn
 });
 
 test("a followed log shows what is written later", async () => {
-  const { host, app, rpc } = await api();
+  const { host, app, rpc } = await fakeApi();
   using _ = host;
   const { json } = await rpc("CreateVm", CREATE);
   const { id } = json as { id: string };
@@ -219,7 +169,7 @@ test("a followed log shows what is written later", async () => {
 });
 
 test("/v1 shows the phases of the latest boot with their seconds", async () => {
-  const { host, app, rpc } = await api();
+  const { host, app, rpc } = await fakeApi();
   using _ = host;
   const { json } = await rpc("CreateVm", CREATE);
   const entry = host.inventory.require((json as { id: string }).id);
@@ -247,7 +197,7 @@ test("/v1 shows the phases of the latest boot with their seconds", async () => {
 });
 
 test("events of a CVM are told from the first one on", async () => {
-  const { host, app, rpc } = await api();
+  const { host, app, rpc } = await fakeApi();
   using _ = host;
   const { json } = await rpc("CreateVm", CREATE);
   const entry = host.inventory.require((json as { id: string }).id);
@@ -262,7 +212,7 @@ test("events of a CVM are told from the first one on", async () => {
 });
 
 test("container logs are asked from the guest's agent by a checked name", async () => {
-  const { host, app, rpc, agentCalls } = await api();
+  const { host, app, rpc, agentCalls } = await fakeApi();
   using _ = host;
   const { json } = await rpc("CreateVm", CREATE);
   const { id } = json as { id: string };
@@ -276,7 +226,7 @@ test("container logs are asked from the guest's agent by a checked name", async 
 });
 
 test("a guest's own API is reached with the token that proves the host", async () => {
-  const { host, app, rpc, guestCalls } = await api();
+  const { host, app, rpc, guestCalls } = await fakeApi();
   using _ = host;
   const { json } = await rpc("CreateVm", CREATE);
   const { id } = json as { id: string };
@@ -293,7 +243,7 @@ test("a guest's own API is reached with the token that proves the host", async (
 });
 
 test("pages of other sites reach nothing, whatever method they use", async () => {
-  const { host, app } = await api();
+  const { host, app } = await fakeApi();
   using _ = host;
   const call = async (path: string, headers: Record<string, string>) =>
     (await app.request(`http://127.0.0.1:9080${path}`, { headers })).status;
@@ -309,8 +259,8 @@ test("pages of other sites reach nothing, whatever method they use", async () =>
 });
 
 test("without authentication a name that leads here is not enough", async () => {
-  const open = await api();
-  const closed = await api({ auth: { enabled: true, tokens: [SECRET] } });
+  const open = await fakeApi();
+  const closed = await fakeApi({ auth: { enabled: true, tokens: [SECRET] } });
   using _ = open.host;
   using __ = closed.host;
   const status = async (url: string, { app } = open) =>
@@ -323,7 +273,7 @@ test("without authentication a name that leads here is not enough", async () => 
 });
 
 test("the published document names every served path and nothing else", async () => {
-  const { host, app } = await api();
+  const { host, app } = await fakeApi();
   using _ = host;
   const document = openApiDocument("0.1.0") as {
     openapi: string;
