@@ -1,4 +1,3 @@
-import { join } from "node:path";
 import { serveUnix } from "#adapters/unix-http.ts";
 import { decodeAttestation } from "#core/attestation/versioned-attestation.ts";
 import { fromUtf8 } from "#core/bytes/bytes.ts";
@@ -26,10 +25,10 @@ export async function simulateCommand(options: ReadonlyMap<string, string>): Pro
   agent.demoCertificate();
   await Promise.all([
     serveUnix((request) => dstack.fetch(request), {
-      socket: { path: options.get("dstack-socket") ?? join(dir, "dstack.sock"), mode: 0o777 },
+      socket: { path: options.get("dstack-socket") ?? `${dir}/dstack.sock`, mode: 0o777 },
     }),
     serveUnix((request) => tappd.fetch(request), {
-      socket: { path: options.get("tappd-socket") ?? join(dir, "tappd.sock"), mode: 0o777 },
+      socket: { path: options.get("tappd-socket") ?? `${dir}/tappd.sock`, mode: 0o777 },
     }),
   ]);
   log("simulator is up", { dir });
@@ -39,7 +38,7 @@ export async function simulateCommand(options: ReadonlyMap<string, string>): Pro
 /** The agent of a simulator folder: keys, compose and configuration of the app, one attestation. */
 export async function simulatedAgent(dir: string): Promise<Agent> {
   const read = async (name: string) => {
-    const bytes = await files.read(join(dir, name));
+    const bytes = await files.read(`${dir}/${name}`);
     if (bytes === undefined) throw new AppError("resource/not-found", `${dir} has no ${name}`);
     return bytes;
   };
