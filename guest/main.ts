@@ -19,6 +19,11 @@ const none: CommandLineSpec = { options: {} };
 declare const __SIM_TEE__: boolean | undefined;
 
 const COMMANDS: Readonly<Record<string, Command>> = {
+  run: {
+    usage: "run",
+    spec: none,
+    run: async () => (await import("./commands/run.ts")).runCommand(),
+  },
   setup: {
     usage: "setup [--work-dir DIR] [--device DEV] [--mount-point DIR]",
     spec: { options: { "work-dir": "value", device: "value", "mount-point": "value" } },

@@ -35,3 +35,10 @@ export function watchdogIntervalMs(): number | undefined {
   const microseconds = Number(process.env["WATCHDOG_USEC"] ?? 0);
   return microseconds > 0 ? Math.max(1000, microseconds / 2000) : undefined;
 }
+
+/** Resolves when the service is asked to stop; the second request ends the process at once. */
+export function onStop(): Promise<void> {
+  return new Promise((resolve) => {
+    for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, () => resolve());
+  });
+}

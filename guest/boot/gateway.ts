@@ -3,7 +3,7 @@ import type { AppCompose } from "#core/compose/app-compose.ts";
 import { parseP256Pkcs8 } from "#core/crypto/p256.ts";
 import { JsonObject } from "#core/encoding/json-object.ts";
 import { decodeOnePem } from "#core/encoding/pem.ts";
-import { AppError } from "#core/errors/app-error.ts";
+import { AppError, errorChain } from "#core/errors/app-error.ts";
 import type { FetchLike } from "#core/http/fetch-like.ts";
 import { parseCertificate } from "#core/ra-tls/certificate.ts";
 import { readIssuerClaims } from "#core/ra-tls/claims.ts";
@@ -13,6 +13,7 @@ import type { IssueCertificate } from "../certificate-issuer.ts";
 import type { Files, Log, Run } from "../ports.ts";
 import type { AppKeys } from "./app-keys.ts";
 import { type MakeTlsFetch, prpcBase } from "./kms-client.ts";
+import type { HostNotifier } from "./host-notifier.ts";
 import type { SysConfig } from "./sys-config.ts";
 import { applyTunnel, checkedTunnel, createWireGuardKey } from "./wireguard.ts";
 
@@ -80,6 +81,29 @@ export async function refreshGateway(
     }
   }
   throw new AppError("guest/gateway", "dstack-gateway registration failed", { cause: first });
+}
+
+/**
+ * The boot's registration. An app without a route is still an app: the checker tries again, and until
+ * then the host shows why.
+ */
+export async function connectGateway(
+  app: GatewayApp,
+  notifier: HostNotifier,
+  ports: GatewayPorts,
+): Promise<void> {
+  if (!app.compose.gatewayEnabled) return;
+  notifier.notify("boot.progress", "setting up dstack-gateway");
+  try {
+    await refreshGateway(app, true, ports);
+  } catch (error) {
+    const text = errorChain(error);
+    ports.log("gateway registration failed", { error: text });
+    notifier.notify(
+      "boot.error",
+      `guest/gateway: dstack-gateway registration failed, the app has no ingress route: ${text}`,
+    );
+  }
 }
 
 /** Saved before the first registration: a gateway that is down must not become a load on the KMS. */

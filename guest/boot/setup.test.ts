@@ -155,7 +155,6 @@ function guest(scenario: Scenario) {
       },
       verifyKmsEvidence: () => Promise.resolve(),
     }),
-    createIssuer: () => () => Promise.reject(new TypeError("no certificate is needed here")),
     console: (line) => Promise.resolve(void consoleLines.push(line)),
   };
   const options = { workDir: WORK_DIR, mountPoint: `${WORK_DIR}/persistent`, device: undefined };

@@ -15,7 +15,6 @@ import {
 import { AppError, errorChain } from "#core/errors/app-error.ts";
 import { parseQuote } from "#core/tdx/quote.ts";
 import { tdReportOf } from "#core/attestation/versioned-attestation.ts";
-import type { IssueCertificate } from "../certificate-issuer.ts";
 import type { Files, Log, Run, Sleep } from "../ports.ts";
 import { runChecked } from "../run-checked.ts";
 import { attestPublicKey } from "../tee/attest.ts";
@@ -24,7 +23,6 @@ import { type AppKeys, encodeAppKeys } from "./app-keys.ts";
 import { type DataDiskPorts, mountDataDisk } from "./data-disk.ts";
 import { withRegistryMirror } from "./docker-config.ts";
 import { readGuestFacts } from "./guest-facts.ts";
-import { type GatewayPorts, refreshGateway } from "./gateway.ts";
 import type { HostFiles } from "./host-files.ts";
 import type { HostNotifier } from "./host-notifier.ts";
 import { encodeInstanceInfo, identify, type Instance, parseInstanceInfo } from "./instance-info.ts";
@@ -69,12 +67,6 @@ export interface SetupPorts {
   readonly findDataDevice: (wanted: string | undefined) => Promise<string>;
   readonly dataDisk: Pick<DataDiskPorts, "openDisk" | "isMountPoint">;
   readonly kmsTrust: (parameters: KernelParameters, config: SysConfig) => KmsTrust;
-  readonly createIssuer: (
-    keys: AppKeys,
-    tee: Tee,
-    config: SysConfig,
-    trust: KmsTrust,
-  ) => IssueCertificate;
   /** A line on the serial console, which the host reads. */
   readonly console: (line: string) => Promise<void>;
 }
@@ -93,8 +85,8 @@ interface Boot {
 }
 
 /**
- * Prepares the VM for its app (spec/os.md 3.3 to 3.9): measures it, gets its keys, opens its disk and
- * its route. Whatever stops it is told to the host, as `code: text`, and printed on the console.
+ * Prepares the VM for its app (spec/os.md 3.3 to 3.9 but for the gateway): measures it, gets its keys
+ * and opens its disk. Whatever stops it is told to the host, as `code: text`, and printed on the console.
  */
 export async function setup(options: SetupOptions, ports: SetupPorts): Promise<void> {
   let notifier: HostNotifier | undefined;
@@ -211,13 +203,8 @@ async function prepare(boot: Boot): Promise<void> {
 
   await writeAppFiles(boot, keys);
   await bindDirectories(boot);
-  const withInitScripts = compose.initScripts.length > 0;
-  if (!withInitScripts) await startContainerServices(boot);
-  await connectGateway(boot, tee, keys);
-  if (withInitScripts) {
-    await runInitScripts(boot);
-    await startContainerServices(boot);
-  }
+  if (compose.initScripts.length > 0) await runInitScripts(boot);
+  await startContainerServices(boot);
 }
 
 async function obtainKeys(
@@ -353,34 +340,6 @@ async function startContainerServices({ notifier, ports, compose }: Boot): Promi
   if (compose.runner === "bash") return;
   notifier.notify("boot.progress", "setting up docker");
   await runChecked(ports.run, ["systemctl", "start", "--no-block", "docker.service"]);
-}
-
-/** An app without a route is still an app: the checker tries again, and the host shows why. */
-async function connectGateway(
-  { compose, sysConfig, trust, notifier, ports }: Boot,
-  tee: Tee,
-  keys: AppKeys,
-): Promise<void> {
-  if (!compose.gatewayEnabled) return;
-  notifier.notify("boot.progress", "setting up dstack-gateway");
-  const gatewayPorts: GatewayPorts = {
-    files: ports.files,
-    run: ports.run,
-    log: ports.log,
-    now: ports.now,
-    makeTlsFetch: trust.makeTlsFetch,
-    issueCertificate: ports.createIssuer(keys, tee, sysConfig, trust),
-  };
-  try {
-    await refreshGateway({ compose, sysConfig, keys }, true, gatewayPorts);
-  } catch (error) {
-    const text = errorChain(error);
-    ports.log("gateway registration failed", { error: text });
-    notifier.notify(
-      "boot.error",
-      `guest/gateway: dstack-gateway registration failed, the app has no ingress route: ${text}`,
-    );
-  }
 }
 
 /** In one shell, as the reference sources them: what one sets, the next sees. */

@@ -18,7 +18,12 @@ import { createHostNotifier } from "../boot/host-notifier.ts";
 import type { SysConfig } from "../boot/sys-config.ts";
 import { runChecked } from "../run-checked.ts";
 import { GUEST_VERSION } from "../version.ts";
-import { readKeyedGuestContext, waitForSetup, WORK_DIR } from "./guest-context.ts";
+import {
+  type KeyedGuestContext,
+  readKeyedGuestContext,
+  waitForSetup,
+  WORK_DIR,
+} from "./guest-context.ts";
 
 const SOCKET_DIR = "/run/dstack";
 const EXTERNAL_PORT = 8090;
@@ -28,7 +33,17 @@ const DOCKER_SOCKET = "/var/run/docker.sock";
 /** `dstack-guest agent [--watchdog] [-c FILE]`: serves until it is stopped. */
 export async function agentCommand(options: ReadonlyMap<string, string>): Promise<number> {
   await waitForSetup();
-  const context = await readKeyedGuestContext();
+  await serveAgent(await readKeyedGuestContext(), options);
+  await notifyServiceManager("READY=1");
+  startWatchdog();
+  return await new Promise<number>(() => {});
+}
+
+/** Opens every listener of the agent; resolves when all accept. */
+export async function serveAgent(
+  context: KeyedGuestContext,
+  options: ReadonlyMap<string, string> = new Map(),
+): Promise<void> {
   const disks = await dataDisks(options.get("config") ?? `${WORK_DIR}/agent.json`);
   const agent = createAgent({
     ...context,
@@ -71,10 +86,7 @@ export async function agentCommand(options: ReadonlyMap<string, string>): Promis
       port: GUEST_API_PORT,
     });
   }
-  await notifyServiceManager("READY=1");
   log("agent is up", { version: GUEST_VERSION.version, simulated: context.tee.simulated });
-  startWatchdog();
-  return await new Promise<number>(() => {});
 }
 
 /** The host learns first that this is no crash; then the caller gets its answer, then it is dark. */
@@ -96,7 +108,7 @@ async function dataDisks(path: string): Promise<readonly string[]> {
 }
 
 /** The watchdog is fed only while the agent answers on its own port. */
-function startWatchdog(): void {
+export function startWatchdog(): void {
   const intervalMs = watchdogIntervalMs();
   if (intervalMs === undefined) return;
   setInterval(async () => {

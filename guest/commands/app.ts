@@ -6,8 +6,9 @@ import { files } from "../adapters/files.ts";
 import { inheritedEnv, run, runLines } from "../adapters/run.ts";
 import { sleep } from "../adapters/timers.ts";
 import { createHostNotifier } from "../boot/host-notifier.ts";
-import { startApp, stopApp } from "../containers/app.ts";
-import { readGuestContext, waitForSetup, WORK_DIR } from "./guest-context.ts";
+import type { SysConfig } from "../boot/sys-config.ts";
+import { type AppOptions, type AppPorts, startApp, stopApp } from "../containers/app.ts";
+import { type GuestContext, readGuestContext, waitForSetup, WORK_DIR } from "./guest-context.ts";
 
 const DOCKER_SOCKET = "/var/run/docker.sock";
 
@@ -15,12 +16,19 @@ const DOCKER_SOCKET = "/var/run/docker.sock";
 export async function appCommand(action: string | undefined): Promise<number> {
   if (action !== "start" && action !== "stop") return 2;
   if (action === "start") await waitForSetup();
-  const { compose, sysConfig } = await readGuestContext();
+  const context = await readGuestContext();
+  const options = await appOptions(context);
+  if (action === "start") await startApp(options, appPorts(context.sysConfig));
+  else await stopApp(options, appPorts(context.sysConfig));
+  return 0;
+}
+
+export async function appOptions({ compose, sysConfig }: GuestContext): Promise<AppOptions> {
   const decrypted = await files.read(`${WORK_DIR}/.host-shared/.decrypted-env.json`);
   const appEnv: Record<string, string> = decrypted === undefined
     ? {}
     : JSON.parse(fromUtf8(decrypted));
-  const options = {
+  return {
     dir: WORK_DIR,
     compose,
     env: {
@@ -29,8 +37,14 @@ export async function appCommand(action: string | undefined): Promise<number> {
       ...sysConfig.pccsUrl !== undefined && { PCCS_URL: sysConfig.pccsUrl },
     },
   };
+}
+
+export function appPorts(
+  sysConfig: SysConfig,
+  allElse: () => Promise<void> = () => Promise.resolve(),
+): AppPorts {
   const docker = unixFetch(DOCKER_SOCKET, { timeoutMs: 2000 });
-  const ports = {
+  return {
     run,
     runLines,
     files,
@@ -46,8 +60,6 @@ export async function appCommand(action: string | undefined): Promise<number> {
         return false; // not there yet
       }
     },
+    allElse,
   };
-  if (action === "start") await startApp(options, ports);
-  else await stopApp(options, ports);
-  return 0;
 }

@@ -5,7 +5,7 @@ import { files } from "../adapters/files.ts";
 import { run } from "../adapters/run.ts";
 import { notifyServiceManager } from "../adapters/service-manager.ts";
 import { sleep } from "../adapters/timers.ts";
-import { refreshGateway, requireGatewayConfig } from "../boot/gateway.ts";
+import { type GatewayPorts, refreshGateway, requireGatewayConfig } from "../boot/gateway.ts";
 import {
   afterAttempt,
   decide,
@@ -14,7 +14,12 @@ import {
 } from "../boot/gateway-schedule.ts";
 import { createHostNotifier } from "../boot/host-notifier.ts";
 import { WIREGUARD_CONFIG, WIREGUARD_INTERFACE } from "../boot/wireguard.ts";
-import { readKeyedGuestContext, waitForSetup, WORK_DIR } from "./guest-context.ts";
+import {
+  type KeyedGuestContext,
+  readKeyedGuestContext,
+  waitForSetup,
+  WORK_DIR,
+} from "./guest-context.ts";
 
 const POLL_MS = 10_000;
 /** Tells systemd not to start the checker again: only a new boot can mend the configuration. */
@@ -27,6 +32,14 @@ export async function gatewayCheckerCommand(
   await waitForSetup();
   const context = await readKeyedGuestContext(options.get("work-dir") ?? WORK_DIR);
   await notifyServiceManager("READY=1");
+  return await checkGateway(context, () => notifyServiceManager("WATCHDOG=1"));
+}
+
+/** Returns only where there is nothing to check. `alive` is called at each poll. */
+export async function checkGateway(
+  context: KeyedGuestContext,
+  alive: () => Promise<void>,
+): Promise<number> {
   if (!context.compose.gatewayEnabled) return 0;
   try {
     requireGatewayConfig(context);
@@ -35,20 +48,13 @@ export async function gatewayCheckerCommand(
     return MISCONFIGURED;
   }
   const notifier = createHostNotifier(context.sysConfig, { fetch: makeWebFetch(), log });
-  const ports = {
-    files,
-    run,
-    log,
-    now: () => new Date(),
-    makeTlsFetch: context.trust.makeTlsFetch,
-    issueCertificate: context.issueCertificate,
-  };
+  const ports = gatewayPorts(context);
   const now = () => Math.floor(Date.now() / 1000);
   let state = initialState(now(), await files.exists(WIREGUARD_CONFIG));
   // Without a configuration the boot could not register, and the host shows that.
   let hostShowsError = !await files.exists(WIREGUARD_CONFIG);
   for (;;) {
-    await notifyServiceManager("WATCHDOG=1");
+    await alive();
     const configPresent = await files.exists(WIREGUARD_CONFIG);
     const latestHandshake = configPresent ? await readLatestHandshake() : 0;
     const decision = decide(state, { now: now(), configPresent, latestHandshake });
@@ -68,6 +74,17 @@ export async function gatewayCheckerCommand(
     }
     await sleep(POLL_MS);
   }
+}
+
+export function gatewayPorts(context: KeyedGuestContext): GatewayPorts {
+  return {
+    files,
+    run,
+    log,
+    now: () => new Date(),
+    makeTlsFetch: context.trust.makeTlsFetch,
+    issueCertificate: context.issueCertificate,
+  };
 }
 
 async function readLatestHandshake(): Promise<number> {

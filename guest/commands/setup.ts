@@ -11,12 +11,14 @@ import { openTee } from "../adapters/tee.ts";
 import { sleep } from "../adapters/timers.ts";
 import { createHostNotifier } from "../boot/host-notifier.ts";
 import { setup } from "../boot/setup.ts";
-import { issuerOf } from "./issuer.ts";
+import { connectGateway } from "../boot/gateway.ts";
+import { gatewayPorts } from "./gateway-checker.ts";
+import { readKeyedGuestContext } from "./guest-context.ts";
 
 const WORK_DIR = "/var/volatile/dstack";
 
-/** `dstack-guest setup [--work-dir DIR] [--device DEV] [--mount-point DIR]`. */
-export async function setupCommand(options: ReadonlyMap<string, string>): Promise<number> {
+/** Prepares the VM; false when it could not, which was reported where it belongs. */
+export async function prepareGuest(options: ReadonlyMap<string, string>): Promise<boolean> {
   const workDir = options.get("work-dir") ?? WORK_DIR;
   try {
     await setup({
@@ -37,11 +39,20 @@ export async function setupCommand(options: ReadonlyMap<string, string>): Promis
       findDataDevice,
       dataDisk: { openDisk, isMountPoint },
       kmsTrust,
-      createIssuer: (keys, tee, config, trust) => issuerOf(keys, tee, config.vmConfig, trust),
       console: printOnConsole,
     });
+    return true;
   } catch {
-    return 1; // reported where it belongs: to the host, the journal and the console
+    return false; // told to the host, the journal and the console
   }
+}
+
+/** `dstack-guest setup [--work-dir DIR] [--device DEV] [--mount-point DIR]`: as the reference, gateway included. */
+export async function setupCommand(options: ReadonlyMap<string, string>): Promise<number> {
+  if (!await prepareGuest(options)) return 1;
+  const context = await readKeyedGuestContext();
+  const notifier = createHostNotifier(context.sysConfig, { fetch: makeWebFetch(), log });
+  await connectGateway(context, notifier, gatewayPorts(context));
+  await notifier.flush();
   return 0;
 }

@@ -57,6 +57,7 @@ function machine(attempts: readonly Attempt[], app: Partial<AppCompose> = {}) {
       flush: () => Promise.resolve(),
     },
     dockerIsUp: () => Promise.resolve(true),
+    allElse: () => Promise.resolve(void notified.push(["else", "the rest"])),
   };
   const options = { dir: "/dstack", compose: { ...compose, ...app }, env: { PATH: "/bin" } };
   return { options, ports, notified, ran, waits, written };
@@ -71,6 +72,7 @@ describe("starting the app", () => {
       "starting containers",
       "pulling images",
       "starting containers",
+      "the rest",
       "done",
     ]);
     // deno-fmt-ignore
@@ -126,7 +128,11 @@ describe("starting the app", () => {
     await startApp(options, { ...ports, dockerIsUp: () => Promise.reject(new Error("not asked")) });
     assert.equal(ran[0]!.argv[0], "bash");
     assert.ok([...written.values()].includes("echo hi"));
-    assert.deepEqual(notified.map(([, payload]) => payload), ["running main script", "done"]);
+    assert.deepEqual(notified.map(([, payload]) => payload), [
+      "running main script",
+      "the rest",
+      "done",
+    ]);
   });
 
   test("stopping stops the containers and keeps them", async () => {

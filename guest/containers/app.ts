@@ -25,6 +25,8 @@ export interface AppPorts {
   ) => Promise<number>;
   readonly notifier: HostNotifier;
   readonly dockerIsUp: () => Promise<boolean>;
+  /** Resolves when nothing else of the boot is under way: "done" means the app can be used. */
+  readonly allElse: () => Promise<void>;
 }
 
 export interface AppOptions {
@@ -49,6 +51,7 @@ export async function startApp(options: AppOptions, ports: AppPorts): Promise<vo
       : await runPreLaunchScript(compose.preLaunchScript, options, ports);
     if (usesDocker) await composeUp(options.dir, env, ports);
     else await runMainScript(compose.bashScript!, options.dir, env, ports);
+    await ports.allElse();
     ports.notifier.notify("boot.progress", "done");
     if (usesDocker) await prune(ports);
   } catch (error) {

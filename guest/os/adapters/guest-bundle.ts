@@ -20,7 +20,6 @@ export async function bundleGuest(workspace: Workspace, flavour: Flavour): Promi
     platform: "node",
     target: "es2024",
     minify: true,
-    keepNames: true,
     legalComments: "none",
     define: { __SIM_TEE__: flavour === "dev" ? "true" : "false" },
     logLevel: "warning",

@@ -48,10 +48,7 @@ const WANTED: Readonly<Record<string, readonly string[]>> = {
   ],
   "multi-user.target": [
     "dstack-network.service",
-    "dstack-prepare.service",
-    "dstack-guest-agent.service",
-    "app-compose.service",
-    "dstack-gateway-checker.service",
+    "dstack-guest.service",
   ],
 };
 

@@ -1,0 +1,62 @@
+import { makeWebFetch } from "#adapters/web-fetch.ts";
+import { errorChain } from "#core/errors/app-error.ts";
+import { log } from "../adapters/console.ts";
+import { files } from "../adapters/files.ts";
+import { notifyServiceManager, onStop } from "../adapters/service-manager.ts";
+import { connectGateway } from "../boot/gateway.ts";
+import { createHostNotifier } from "../boot/host-notifier.ts";
+import { startApp, stopApp } from "../containers/app.ts";
+import { serveAgent, startWatchdog } from "./agent.ts";
+import { appOptions, appPorts } from "./app.ts";
+import { checkGateway, gatewayPorts } from "./gateway-checker.ts";
+import { type KeyedGuestContext, readKeyedGuestContext } from "./guest-context.ts";
+import { prepareGuest } from "./setup.ts";
+
+/** The unit gives up on this one: only a new boot can be measured again. */
+const SETUP_FAILED = 78;
+/** Says that the app was started in this boot; a restarted program must not start it over its owner's head. */
+const STARTED_MARKER = "/run/dstack/app-started";
+
+/**
+ * `dstack-guest run`: everything the guest does, in one process. Loading the runtime four times, for
+ * setup, agent, app and gateway checker, costs more than all they do; and what does not depend on one
+ * another overlaps: agent, gateway and containers start together once the data disk is there.
+ */
+export async function runCommand(): Promise<number> {
+  if (!await prepareGuest(new Map())) return SETUP_FAILED;
+  const context = await readKeyedGuestContext();
+  const options = await appOptions(context);
+  await serveAgent(context);
+  await notifyServiceManager("READY=1");
+  startWatchdog();
+
+  const stopping = onStop();
+  const working = work(context, options);
+  await stopping;
+  await stopApp(options, appPorts(context.sysConfig));
+  void working; // ends with the process: systemd is waiting for that
+  return 0;
+}
+
+async function work(
+  context: KeyedGuestContext,
+  options: Awaited<ReturnType<typeof appOptions>>,
+): Promise<void> {
+  if (!await files.exists(STARTED_MARKER)) {
+    await files.write(STARTED_MARKER, "", 0o644);
+    const notifier = createHostNotifier(context.sysConfig, { fetch: makeWebFetch(), log });
+    const routed = connectGateway(context, notifier, gatewayPorts(context))
+      .then(() => notifier.flush());
+    try {
+      await startApp(options, appPorts(context.sysConfig, () => routed));
+    } catch (error) {
+      log("the app does not run", { error: errorChain(error) });
+    }
+    await routed;
+  }
+  try {
+    await checkGateway(context, () => Promise.resolve());
+  } catch (error) {
+    log("gateway checker ended", { error: errorChain(error) });
+  }
+}
