@@ -139,7 +139,7 @@ export function addCvmCommands(program: Command, ports: CliPorts): void {
 
       async function untilStopped(name: string, timeoutMs: number): Promise<void> {
         const deadlineMs = ports.now().getTime() + timeoutMs;
-        while ((await findCvm(client, id)).status === "running") {
+        while (["running", "stopping"].includes((await findCvm(client, id)).status)) {
           if (ports.now().getTime() > deadlineMs) {
             throw new AppError(
               "upstream/unavailable",

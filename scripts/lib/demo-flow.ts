@@ -150,6 +150,10 @@ export class DemoFlow {
       const allowlist = { gatewayAppId: GATEWAY_APP_ID, osImages: [], apps: {} };
       writeSecret(stack.allowlistPath, JSON.stringify(allowlist, null, 2));
     }
+    this.#onDetail("pages");
+    for (const page of ["build-console", "build-pages"]) {
+      await run([join(this.#root, "scripts", page)]);
+    }
     // dstackd first: where there is no TDX, the others are told to trust the root it makes.
     this.#onDetail("dstackd");
     await this.services.start(stack.dstackd(imageStore, qemu));
