@@ -26,6 +26,9 @@ export async function waitUntilServing(
       failure = cvm.bootError;
       if (failure !== "" && !quiet) ports.say(`  ${failure}`);
     }
+    if (isFinal(failure)) {
+      throw new AppError("upstream/unavailable", `${failure}; see 'dstack logs ${id}'`);
+    }
     if (cvm.status === "exited" || cvm.status === "stopped") {
       throw new AppError(
         "upstream/unavailable",
@@ -41,4 +44,9 @@ export async function waitUntilServing(
     }
     await ports.sleep(POLL_MS);
   }
+}
+
+/** The app itself cannot start; everything else the guest tries again, or goes on without. */
+function isFinal(bootError: string): boolean {
+  return bootError.startsWith("guest/app-failed") && !bootError.includes("trying again");
 }

@@ -97,6 +97,21 @@ describe("starting the app", () => {
     assert.equal(notified.at(-1)![1], "done");
   });
 
+  test("containers that dockerd is restoring are waited for, but not for ever", async () => {
+    const race = {
+      code: 1,
+      lines: ["Error response from daemon: Bind for 0.0.0.0:80 failed: port is already allocated"],
+    };
+    const passing = machine([race, { code: 0, lines: [] }]);
+    await startApp(passing.options, passing.ports);
+    assert.deepEqual(passing.waits, [2000]);
+    assert.equal(passing.notified.at(-1)![1], "done");
+
+    const lasting = machine(Array.from({ length: 10 }, () => race));
+    await assert.rejects(startApp(lasting.options, lasting.ports), { code: "guest/app-failed" });
+    assert.equal(lasting.waits.length, 5);
+  });
+
   test("a compose file that cannot work fails once, with compose's words", async () => {
     const { options, ports, notified, waits } = machine([{ code: 15, lines: BAD_FILE }]);
     await assert.rejects(startApp(options, ports), { code: "guest/app-failed" });

@@ -2,11 +2,19 @@ import type { AppCompose } from "#core/compose/app-compose.ts";
 import { AppError, errorChain } from "#core/errors/app-error.ts";
 import type { HostNotifier } from "../boot/host-notifier.ts";
 import type { Files, Log, Run, Sleep } from "../ports.ts";
-import { composePhase, failureSummary, isTransientFailure } from "./compose-output.ts";
+import {
+  composePhase,
+  failureSummary,
+  isRestoreRace,
+  isTransientFailure,
+} from "./compose-output.ts";
 
 const COMPOSE_FILE = "docker-compose.yaml";
 const FIRST_RETRY_MS = 3_000;
 const MAX_RETRY_MS = 60_000;
+/** How often, and how far apart, compose is tried again beside a dockerd that restores containers. */
+const RESTORE_TRIES = 5;
+const RESTORE_WAIT_MS = 2_000;
 /** Containers get this long to end before docker kills them. */
 const STOP_SECONDS = 20;
 const DOCKER_WAIT_TRIES = 600;
@@ -101,6 +109,11 @@ async function composeUp(
     if (code === 0) {
       if (attempt > 0) notifier.notify("boot.error", "");
       return;
+    }
+    if (isRestoreRace(output) && attempt < RESTORE_TRIES) {
+      ports.log("dockerd restores containers, will try again", { attempt });
+      await ports.sleep(RESTORE_WAIT_MS);
+      continue;
     }
     const failure = `failed to start containers: ${failureSummary(output)}`;
     if (!isTransientFailure(output)) throw new AppError("guest/app-failed", failure);

@@ -34,6 +34,21 @@ export function isTransientFailure(output: string): boolean {
   return TRANSIENT.some((pattern) => pattern.test(output));
 }
 
+/**
+ * After an unclean end dockerd starts the containers it finds while compose starts them too; whoever is
+ * second is told this. It passes once dockerd has restored them, and is final when it does not.
+ */
+const RESTORING = [
+  /port is already allocated/i,
+  /address already in use/i,
+  /is already in progress/i,
+  /marked for removal/i,
+];
+
+export function isRestoreRace(output: string): boolean {
+  return RESTORING.some((pattern) => pattern.test(output));
+}
+
 /** The lines that say why, for the host: errors first, else the last ones. */
 export function failureSummary(output: string): string {
   const lines = output.split("\n").map((line) => line.trim()).filter((line) => line !== "");
