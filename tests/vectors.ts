@@ -5,6 +5,8 @@ import { test } from "node:test";
 const folder = process.env["DSTACK_VECTORS"] ??
   new URL("../../shared/vectors", import.meta.url).pathname;
 
+export const hasVectors = existsSync(folder);
+
 export function vectorBytes(path: string): Uint8Array {
   return new Uint8Array(readFileSync(`${folder}/${path}`));
 }
@@ -15,6 +17,6 @@ export function vectorText(path: string): string {
 
 /** A test that needs captures; it says so and skips where they are missing. */
 export function vectorTest(name: string, body: () => void | Promise<void>): void {
-  if (existsSync(folder)) test(name, body);
+  if (hasVectors) test(name, body);
   else test(name, { skip: `skipped: no reference vectors (set DSTACK_VECTORS)` }, () => {});
 }
