@@ -81,7 +81,7 @@ function headlineOf(verdict: Verdict): string {
 }
 
 function provenText(id: CheckId, verdict: Verdict): string {
-  const { simulated, trustAnchor, tcb, identity } = verdict;
+  const { simulated, trustAnchor, tcb } = verdict;
   switch (id) {
     case "evidence-format":
       return "The evidence is a well-formed quote.";
@@ -108,9 +108,7 @@ function provenText(id: CheckId, verdict: Verdict): string {
     case "launch-events":
       return "The log names the app once, before the app could say anything itself.";
     case "os-image":
-      return `Firmware, kernel, command line and root disk are those of OS image ${
-        short(identity?.osImageHash)
-      }.`;
+      return "Firmware, kernel, command line and root disk are those of the OS image named.";
     case "mr-config-id":
       return "The host was bound to this very configuration when it launched the VM.";
     case "compose-hash":
@@ -151,10 +149,6 @@ const OPEN: Readonly<Record<CheckId, string>> = {
     "That its keys come from a KMS you trust: whoever gave the keys can read the data.",
   "policy": "That everything you require was proven.",
 };
-
-function short(hex: string | undefined): string {
-  return hex === undefined || hex.length <= 16 ? hex ?? "" : `${hex.slice(0, 12)}…`;
-}
 
 function lowerFirst(text: string): string {
   // MRTD, RTMR0 and the like keep their letters.

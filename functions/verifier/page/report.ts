@@ -116,11 +116,15 @@ function banner(report: Report): HTMLElement {
 function identity(verdict: Verdict): HTMLElement {
   const { identity: who, tcb, trustAnchor, outcome } = verdict;
   const provider = who?.keyProvider;
+  // Registers prove the rest of an accepted identity; this one only once they were computed.
+  const imageIsProven = verdict.checks.some(({ id, result }) =>
+    id === "os-image" && result === "passed"
+  );
   const facts: readonly (readonly [string, string | undefined])[] = [
     ["App id", who?.appId],
     ["Instance id", who?.instanceId],
     ["Compose hash", who?.composeHash],
-    ["OS image", who?.osImageHash],
+    [imageIsProven ? "OS image" : "OS image, as claimed", who?.osImageHash],
     ["Keys from", provider ? `${provider.name} ${provider.id}` : undefined],
     ["TEE", verdict.simulated ? `SIMULATED ${teeName(verdict)}` : teeName(verdict)],
     ["Signed under", trustAnchor?.name],
