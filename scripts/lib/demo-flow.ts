@@ -1,6 +1,14 @@
 /** The steps of the demo, each usable by itself: end-to-end tests take the same ones. */
 import { execFile } from "node:child_process";
-import { existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { get } from "node:https";
 import { join } from "node:path";
 import process from "node:process";
@@ -312,6 +320,7 @@ export class DemoFlow {
   /** Forgets keys, disks and apps. */
   forget(): void {
     rmSync(this.#stack.state, { recursive: true, force: true });
+    mkdirSync(this.#stack.path("run"), { recursive: true, mode: 0o700 });
   }
 }
 

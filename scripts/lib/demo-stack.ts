@@ -120,10 +120,15 @@ export class DemoStack {
   readonly ingressUrl: string;
 
   readonly #root: string;
+  readonly #portBase: number;
+  /** First two numbers of the WireGuard network's addresses. */
+  readonly #network: string;
 
   /** `root` is the checkout, `state` the folder for all the demo writes. */
   constructor(root: string, state: string, portBase: number) {
     this.#root = root;
+    this.#portBase = portBase;
+    this.#network = `10.${64 + Math.floor(portBase / 20) % 128}`;
     this.state = state;
     this.ports = demoPorts(portBase);
     this.ingressUrl = `https://${BASE_DOMAIN}:${this.ports.ingress}`;
@@ -282,10 +287,11 @@ export class DemoStack {
         wg: {
           private_key_file: this.path("gateway", "wg.key"),
           listen_port: this.ports.wireguard,
-          ip: "10.91.0.1/16",
-          reserved_net: ["10.91.0.1/32"],
-          client_ip_range: "10.91.0.0/18",
-          interface: "wg-dstack-demo",
+          // Of its own for each port base, so that two stacks can run side by side.
+          ip: `${this.#network}.0.1/16`,
+          reserved_net: [`${this.#network}.0.1/32`],
+          client_ip_range: `${this.#network}.0.0/18`,
+          interface: `wg-ds-${this.#portBase}`,
           config_path: this.path("gateway", "wg.conf"),
           endpoint: `10.0.2.2:${this.ports.wireguard}`,
         },
