@@ -5,6 +5,7 @@ import type { TarEntry } from "./tar.ts";
 export const INITRAMFS_PROGRAMS: readonly string[] = ["usr/bin/busybox", "usr/sbin/dmsetup"];
 
 const APPLETS = [
+  "cat",
   "insmod",
   "ln",
   "mkdir",

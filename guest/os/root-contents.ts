@@ -14,6 +14,7 @@ export const KEPT_PROGRAM_PACKAGES: ReadonlySet<string> = new Set([
   "diffutils",
   "dmsetup",
   "docker-cli",
+  "docker-compose",
   "docker.io",
   "findutils",
   "grep",

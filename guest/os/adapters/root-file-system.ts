@@ -39,7 +39,11 @@ const MOUNT_POINTS = [
 ];
 const PROGRAM_LINKS = ["dstack-util", "tdxctl"];
 const WANTED: Readonly<Record<string, readonly string[]>> = {
-  "sysinit.target": ["dstack-kernel.service", "systemd-journald.service"],
+  "sysinit.target": [
+    "dstack-kernel.service",
+    "dstack-warm-up.service",
+    "systemd-journald.service",
+  ],
   "sockets.target": [
     "systemd-journald.socket",
     "systemd-journald-dev-log.socket",
