@@ -11,7 +11,7 @@ import {
 } from "../tdx/dcap-verify.ts";
 import { pckChainOf } from "../tdx/pck-chain.ts";
 import { parseQuote, type Quote } from "../tdx/quote.ts";
-import { requireNoDebug, requireTdAttributes } from "../tdx/td-attributes.ts";
+import { requireNoDebug, requireSgxAttributes, requireTdAttributes } from "../tdx/td-attributes.ts";
 import type { TdReportBody } from "../tdx/td-report-body.ts";
 import { matchTcb, type TcbMatch } from "../tdx/tcb-match.ts";
 import { parsePemChain } from "../x509/pem-chain.ts";
@@ -197,11 +197,12 @@ class QuoteAppraisal {
     if (checks.attempt(() => (requireNoDebug(body.report), true))) {
       checks.pass("debug-disabled", "The TEE is not in debug mode");
     }
-    if (body.kind === "sgx") {
-      checks.notApplicable("tee-attributes", "SGX enclaves have no further attributes");
-    } else if (checks.attempt(() => (requireTdAttributes(body.report), true))) {
-      checks.pass("tee-attributes", "No attribute weakens the TD");
-    }
+    const strong = checks.attempt(() => {
+      if (body.kind === "sgx") requireSgxAttributes(body.report);
+      else requireTdAttributes(body.report);
+      return true;
+    });
+    if (strong) checks.pass("tee-attributes", "No attribute weakens the TEE");
   }
 
   #checkReportData({ body }: Quote): void {

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { type ReasonCode, reasonOf } from "../errors/refusal.ts";
-import { requireNoDebug, requireTdAttributes } from "./td-attributes.ts";
+import { requireNoDebug, requireSgxAttributes, requireTdAttributes } from "./td-attributes.ts";
+import type { SgxReportBody } from "./sgx-report-body.ts";
 import type { TdReportBody } from "./td-report-body.ts";
 
 const SEPT_VE_DISABLE = 28;
@@ -62,4 +63,18 @@ test("a TDX module with a signer and a service TD are refused", () => {
   const tdx15 = { teeTcbSvn2: new Uint8Array(16), mrServiceTd: one };
   const serviced = td([SEPT_VE_DISABLE], { tdx15 });
   assert.equal(codeOf(() => requireTdAttributes(serviced)), "attributes-not-allowed");
+});
+
+test("an enclave may have the attributes Intel defines, and no reserved one", () => {
+  const enclave = (bits: readonly number[]) => {
+    const attributes = new Uint8Array(16);
+    for (const bit of bits) attributes[bit >> 3]! |= 1 << (bit & 7);
+    return { attributes } as SgxReportBody;
+  };
+  // INIT, MODE64BIT, PROVISIONKEY, EINITTOKENKEY, CET, KSS, AEXNOTIFY
+  const defined = [0, 2, 4, 5, 6, 7, 10];
+  assert.equal(codeOf(() => requireSgxAttributes(enclave(defined))), undefined);
+  for (const bit of [3, 8, 9, 11, 31, 63]) {
+    assert.equal(codeOf(() => requireSgxAttributes(enclave([0, bit]))), "attributes-not-allowed");
+  }
 });

@@ -10,6 +10,12 @@ const SEPT_VE_DISABLE = 28;
 const ALLOWED = [SEPT_VE_DISABLE, 30, 31];
 
 const SGX_DEBUG = 0x02;
+/**
+ * Bits of SGX ATTRIBUTES.FLAGS (Intel SDM vol. 3D, 36.7.1) an enclave may have: INIT, MODE64BIT, the
+ * keys an enclave may derive (4, 5), CET, KSS, AEX-Notify.
+ */
+const SGX_ALLOWED = [0, 2, 4, 5, 6, 7, 10];
+const SGX_FLAG_BITS = 64;
 
 /** Refuses a TD or enclave that its host can debug. Throws `attestation/refused`. */
 export function requireNoDebug(report: TdReportBody | SgxReportBody): void {
@@ -36,6 +42,14 @@ export function requireTdAttributes(report: TdReportBody): void {
   if (!isZero(report.mrSignerSeam)) throw notAllowed("MRSIGNERSEAM is not zero");
   if (report.tdx15 && !isZero(report.tdx15.mrServiceTd)) {
     throw notAllowed("A service TD is bound to this TD");
+  }
+}
+
+/** Refuses an enclave with a reserved attribute. Throws `attestation/refused`. */
+export function requireSgxAttributes({ attributes }: SgxReportBody): void {
+  for (let bit = 0; bit < SGX_FLAG_BITS; bit++) {
+    const isKnown = SGX_ALLOWED.includes(bit) || bit === 1; // debug has a check of its own
+    if (!isKnown && hasBit(attributes, bit)) throw notAllowed(`SGX attribute bit ${bit} is set`);
   }
 }
 
