@@ -1,6 +1,7 @@
-import { fromUtf8, utf8 } from "#core/bytes/bytes.ts";
+import { utf8 } from "#core/bytes/bytes.ts";
 import { AppError } from "#core/errors/app-error.ts";
 import type { CliPorts } from "./context.ts";
+import { readInputText } from "./input-file.ts";
 
 interface AllowlistFile {
   osImages?: string[];
@@ -17,9 +18,10 @@ export async function allowApp(
   app: { readonly appId: string; readonly composeHash: string; readonly osImageHash: string },
   ports: CliPorts,
 ): Promise<void> {
+  const before = await readInputText(path, ports);
   let file: AllowlistFile;
   try {
-    file = JSON.parse(fromUtf8(await ports.readFile(path), path)) as AllowlistFile;
+    file = JSON.parse(before) as AllowlistFile;
   } catch (cause) {
     throw new AppError("input/malformed", `Cannot read allowlist ${path}`, { cause });
   }

@@ -2,6 +2,7 @@ import createClient, { type Client } from "openapi-fetch";
 import type { paths } from "#openapi/dstackd.ts";
 import { AppError } from "#core/errors/app-error.ts";
 import type { FetchLike } from "#core/http/fetch-like.ts";
+import { readInputText } from "./input-file.ts";
 
 export type DstackdClient = Client<paths>;
 
@@ -19,6 +20,8 @@ export interface CliPorts {
   /** Replaces the file whole or not at all, mode 0600. */
   readonly writeFile: (path: string, bytes: Uint8Array) => Promise<void>;
   readonly fetch: FetchLike;
+  /** A FetchLike over the unix socket at `path`; hosts of URLs do not matter. */
+  readonly unixFetch: (path: string) => FetchLike;
   /** A FetchLike over TLS that trusts `caPem` alone, or the system's roots without it. */
   readonly tlsFetch: (caPem: string | undefined) => FetchLike;
   readonly now: () => Date;
@@ -41,15 +44,20 @@ export async function dstackdClient(
   ports: CliPorts,
 ): Promise<DstackdClient> {
   const host = options.host ?? ports.env["DSTACK_HOST"] ?? DEFAULT_HOST;
-  if (!/^https?:\/\//.test(host)) {
-    throw new AppError("input/malformed", `--host takes an http(s) URL, not '${host}'`);
+  const [, socket] = /^unix:(?:\/\/)?(\/.+)$/.exec(host) ?? [];
+  if (socket === undefined && !/^https?:\/\//.test(host)) {
+    throw new AppError(
+      "input/malformed",
+      `--host takes an http(s) URL or unix:PATH, not '${host}'`,
+    );
   }
+  const send = socket === undefined ? ports.fetch : ports.unixFetch(socket);
   const tokenFile = options.tokenFile ?? ports.env["DSTACK_TOKEN_FILE"];
   const token = tokenFile === undefined
     ? ports.env["DSTACK_TOKEN"]
-    : new TextDecoder().decode(await ports.readFile(tokenFile)).trim();
+    : (await readInputText(tokenFile, ports)).trim();
   return createClient<paths>({
-    baseUrl: host,
+    baseUrl: socket === undefined ? host : "http://dstackd",
     headers: {
       // pRPC speaks protobuf unless told otherwise, also to a request without a body.
       "content-type": "application/json",
@@ -57,7 +65,13 @@ export async function dstackdClient(
     },
     fetch: async (request) => {
       try {
-        return await fetch(request);
+        const body = new Uint8Array(await request.arrayBuffer());
+        return await send(request.url, {
+          method: request.method,
+          headers: Object.fromEntries(request.headers),
+          ...(body.length > 0 && { body }),
+          signal: request.signal,
+        });
       } catch (cause) {
         throw new AppError(
           "upstream/unavailable",

@@ -9,10 +9,14 @@ export function createProgram(version: string, ports: CliPorts): Command {
   const program = new Command("dstack")
     .description("Run docker-compose files in confidential VMs, and verify them")
     .version(version)
-    .option("--host <url>", "where dstackd listens (DSTACK_HOST)")
+    .option("--host <address>", "where dstackd listens, URL or unix:PATH (DSTACK_HOST)")
     .option("--token-file <file>", "file with dstackd's token (DSTACK_TOKEN_FILE, DSTACK_TOKEN)")
     .option("-j, --json", "data as JSON on stdout, nothing else there")
     .showHelpAfterError("(--help shows what there is)")
+    .configureOutput({
+      writeOut: (text) => ports.write(text),
+      writeErr: (text) => ports.say(text.trimEnd()),
+    })
     .exitOverride();
   addDeploy(program, ports);
   addCvmCommands(program, ports);

@@ -1,6 +1,7 @@
 import type { Command } from "commander";
 import { AppError } from "#core/errors/app-error.ts";
 import { type CliPorts, dataOf, dstackdClient, type GlobalOptions } from "../context.ts";
+import { parseCount } from "../count.ts";
 import { findCvm, listCvms } from "../cvm-lookup.ts";
 import { renderTable } from "../table.ts";
 import { waitUntilServing } from "../wait.ts";
@@ -70,6 +71,7 @@ export function addCvmCommands(program: Command, ports: CliPorts): void {
       const options = command.optsWithGlobals<
         GlobalOptions & { container?: string; channel: string; lines: string; follow?: boolean }
       >();
+      const lines = parseCount(options.lines, "--lines");
       const client = await dstackdClient(options, ports);
       const { id } = await findCvm(client, wanted);
       const follow = options.follow ?? false;
@@ -79,7 +81,7 @@ export function addCvmCommands(program: Command, ports: CliPorts): void {
             query: {
               id,
               ch: options.channel as "serial",
-              lines: Number(options.lines),
+              lines,
               follow,
             },
           },
@@ -88,7 +90,7 @@ export function addCvmCommands(program: Command, ports: CliPorts): void {
         : await client.GET("/v1/cvms/{id}/containers/{name}/logs", {
           params: {
             path: { id, name: options.container },
-            query: { follow, tail: options.lines },
+            query: { follow, tail: String(lines) },
           },
           parseAs: "stream",
         });
@@ -108,11 +110,11 @@ export function addCvmCommands(program: Command, ports: CliPorts): void {
       const options = command.optsWithGlobals<
         GlobalOptions & { wait?: boolean; timeout: string }
       >();
+      const timeoutMs = parseCount(options.timeout, "--timeout") * 1000;
       const client = await dstackdClient(options, ports);
       let cvm = await findCvm(client, wanted);
       dataOf(await client.POST("/prpc/StartVm", { body: { id: cvm.id } }));
       if (options.wait) {
-        const timeoutMs = Number(options.timeout) * 1000;
         cvm = await waitUntilServing(client, cvm.id, timeoutMs, ports, options.json === true);
       }
       ports.print(options.json ? JSON.stringify({ id: cvm.id }) : `Started ${cvm.id}`);
@@ -128,24 +130,25 @@ export function addCvmCommands(program: Command, ports: CliPorts): void {
       const options = command.optsWithGlobals<
         GlobalOptions & { force?: boolean; timeout: string }
       >();
+      const timeoutMs = parseCount(options.timeout, "--timeout") * 1000;
       const client = await dstackdClient(options, ports);
       const { id } = await findCvm(client, wanted);
       if (options.force) dataOf(await client.POST("/prpc/StopVm", { body: { id } }));
       else {
         dataOf(await client.POST("/prpc/ShutdownVm", { body: { id } }));
-        await untilStopped(wanted, Number(options.timeout) * 1000);
+        await untilStopped();
       }
       ports.print(options.json ? JSON.stringify({ id }) : `Stopped ${id}`);
 
-      async function untilStopped(name: string, timeoutMs: number): Promise<void> {
+      async function untilStopped(): Promise<void> {
         const deadlineMs = ports.now().getTime() + timeoutMs;
         while (["running", "stopping"].includes((await findCvm(client, id)).status)) {
           if (ports.now().getTime() > deadlineMs) {
             throw new AppError(
               "upstream/unavailable",
-              `${name} did not shut down in ${
+              `${wanted} did not shut down in ${
                 timeoutMs / 1000
-              } s; 'dstack stop ${name} --force' ends it`,
+              } s; 'dstack stop ${wanted} --force' ends it`,
             );
           }
           await ports.sleep(500);

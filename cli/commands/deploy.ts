@@ -1,5 +1,5 @@
 import type { Command } from "commander";
-import { fromUtf8, toHex } from "#core/bytes/bytes.ts";
+import { fromHex, fromUtf8, toHex } from "#core/bytes/bytes.ts";
 import { createAppCompose } from "#core/compose/create-app-compose.ts";
 import { composeHash, defaultAppId } from "#core/compose/identity.ts";
 import { KEY_PROVIDERS } from "#core/compose/key-provider.ts";
@@ -7,6 +7,8 @@ import { AppError } from "#core/errors/app-error.ts";
 import { allowApp } from "../allowlist.ts";
 import { type CliPorts, dataOf, dstackdClient, type GlobalOptions } from "../context.ts";
 import { type Cvm, listCvms } from "../cvm-lookup.ts";
+import { readInputText } from "../input-file.ts";
+import { parseCount } from "../count.ts";
 import { pinImages, unpinnedImages } from "../pinned-images.ts";
 import { parseGib, parseMib } from "../size.ts";
 import { waitUntilServing } from "../wait.ts";
@@ -69,7 +71,8 @@ function collect(value: string, previous: string[]): string[] {
 
 async function deploy(file: string, options: DeployOptions, ports: CliPorts): Promise<void> {
   const { json } = options;
-  let compose = fromUtf8(await ports.readFile(file), file);
+  const wanted = readOptions(options);
+  let compose = await readInputText(file, ports);
   if (options.pin !== undefined) compose = await pinImages(compose, options.pin, ports.fetch);
   const loose = unpinnedImages(compose);
   if (loose.length > 0) {
@@ -78,21 +81,17 @@ async function deploy(file: string, options: DeployOptions, ports: CliPorts): Pr
         "use --pin or name digests",
     );
   }
-  const keyProvider = KEY_PROVIDERS.find((kind) => kind === options.keyProvider);
-  if (keyProvider === undefined) {
-    throw new AppError("input/malformed", "--key-provider takes kms, local, tpm or none");
-  }
   const bytes = createAppCompose({
     name: options.name,
     dockerComposeFile: compose,
-    keyProvider,
+    keyProvider: wanted.keyProvider,
     gatewayEnabled: options.gateway,
     publicLogs: options.publicLogs ?? false,
     publicSysinfo: options.publicSysinfo ?? false,
     storageFs: "ext4",
   });
   const hash = composeHash(bytes);
-  const appId = options.appId?.replace(/^0x/, "").toLowerCase() ?? toHex(defaultAppId(hash));
+  const appId = toHex(wanted.appId ?? defaultAppId(hash));
   const identity = { appId, composeHash: toHex(hash) };
   if (options.dryRun) {
     ports.print(
@@ -105,14 +104,6 @@ async function deploy(file: string, options: DeployOptions, ports: CliPorts): Pr
 
   const client = await dstackdClient(options, ports);
   const image = await chooseImage(client, options.image);
-  const shape = {
-    vcpu: Number(options.vcpu),
-    memory: parseMib(options.memory, "--memory"),
-    disk_size: parseGib(options.disk, "--disk"),
-  };
-  if (!Number.isInteger(shape.vcpu) || shape.vcpu < 1) {
-    throw new AppError("input/malformed", `--vcpu takes a whole number, not '${options.vcpu}'`);
-  }
   if (options.allowlist !== undefined) {
     await allowApp(options.allowlist, { ...identity, osImageHash: image.osImageHash }, ports);
   }
@@ -127,8 +118,8 @@ async function deploy(file: string, options: DeployOptions, ports: CliPorts): Pr
           image: image.name,
           compose_file: fromUtf8(bytes),
           app_id: appId,
-          ports: options.port.map(parsePortMapping),
-          ...shape,
+          ports: wanted.ports,
+          ...wanted.shape,
         },
       }),
     );
@@ -141,7 +132,7 @@ async function deploy(file: string, options: DeployOptions, ports: CliPorts): Pr
     cvm = await waitUntilServing(
       client,
       cvm.id,
-      Number(options.timeout) * 1000,
+      wanted.timeoutMs,
       ports,
       json === true,
     );
@@ -153,7 +144,7 @@ async function deploy(file: string, options: DeployOptions, ports: CliPorts): Pr
       ...identity,
       instanceId: cvm.instanceId,
       url,
-      ports: options.port.map(parsePortMapping).map(({ vm_port, host_port, host_address }) => ({
+      ports: wanted.ports.map(({ vm_port, host_port, host_address }) => ({
         vmPort: vm_port,
         hostPort: host_port,
         hostAddress: host_address,
@@ -170,6 +161,25 @@ async function deploy(file: string, options: DeployOptions, ports: CliPorts): Pr
       ...(url === "" ? [] : [`URL           ${url}/`]),
     ].join("\n"),
   );
+}
+
+/** Everything an option can say wrongly is found before anything is asked or changed. */
+function readOptions(options: DeployOptions) {
+  const keyProvider = KEY_PROVIDERS.find((kind) => kind === options.keyProvider);
+  if (keyProvider === undefined) {
+    throw new AppError("input/malformed", "--key-provider takes kms, local, tpm or none");
+  }
+  return {
+    keyProvider,
+    appId: options.appId === undefined ? undefined : fromHex(options.appId, "--app-id", 20),
+    shape: {
+      vcpu: parseCount(options.vcpu, "--vcpu"),
+      memory: parseMib(options.memory, "--memory"),
+      disk_size: parseGib(options.disk, "--disk"),
+    },
+    ports: options.port.map(parsePortMapping),
+    timeoutMs: parseCount(options.timeout, "--timeout") * 1000,
+  };
 }
 
 type Client = Awaited<ReturnType<typeof dstackdClient>>;

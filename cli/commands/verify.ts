@@ -9,8 +9,9 @@ import {
   type TrustAnchor,
 } from "#core/attestation/trust-anchor.ts";
 import { encodeVerdict, type Verdict } from "#core/attestation/verdict.ts";
+import { wordsOf } from "#core/attestation/verdict-words.ts";
 import { decodeAttestation } from "#core/attestation/versioned-attestation.ts";
-import { fromHex, fromUtf8, toHex } from "#core/bytes/bytes.ts";
+import { fromHex, toHex } from "#core/bytes/bytes.ts";
 import { composeHash } from "#core/compose/identity.ts";
 import { decodeOnePem } from "#core/encoding/pem.ts";
 import { parseRfc3339 } from "#core/encoding/rfc3339.ts";
@@ -21,11 +22,10 @@ import { fetchCollateral, INTEL_PCS_URL } from "#core/tdx/pccs-client.ts";
 import { parseQuote, type Quote } from "#core/tdx/quote.ts";
 import { TCB_STATUSES, type TcbStatus } from "#core/tdx/tcb-status.ts";
 import { type CliPorts, dataOf, dstackdClient, type GlobalOptions } from "../context.ts";
+import { readInput, readInputText } from "../input-file.ts";
 
 /** Exit status of a refusal, so that scripts can tell it from a failure to verify at all. */
 export const EXIT_REFUSED = 3;
-/** Evidence or collateral that could not be read. */
-export const EXIT_UNREADABLE = 2;
 
 interface TrustOptions extends GlobalOptions {
   readonly time?: string;
@@ -80,9 +80,7 @@ export function addVerify(program: Command, ports: CliPorts): void {
     )
     .action(async (file: string, _own: unknown, command: Command) => {
       const options = command.optsWithGlobals<TrustOptions>();
-      const attestation = await readable(async () =>
-        decodeAttestation(rawOrHex(await ports.readFile(file)))
-      );
+      const attestation = decodeAttestation(rawOrHex(await readInput(file, ports)));
       const { platform } = attestation;
       const quote = platform.kind === "tdx" ? parseQuote(platform.quote) : undefined;
       const input = await trustInput(options, quote, ports);
@@ -98,8 +96,8 @@ export function addVerify(program: Command, ports: CliPorts): void {
     )
     .action(async (_own: unknown, command: Command) => {
       const options = command.optsWithGlobals<TrustOptions & { quote: string }>();
-      const bytes = await readable(async () => rawOrHex(await ports.readFile(options.quote)));
-      const quote = await readable(() => Promise.resolve(parseQuote(bytes)));
+      const bytes = rawOrHex(await readInput(options.quote, ports));
+      const quote = parseQuote(bytes);
       const input = await trustInput(options, quote, ports);
       const policy = { ...input.policy!, required: QUOTE_POLICY.required };
       finish(await appraise({ ...input, policy, attestation: { quote: bytes } }), options, ports);
@@ -119,10 +117,10 @@ function withTrustOptions(command: Command): Command {
 
 async function verifyApp(target: string, options: AppOptions, ports: CliPorts): Promise<Verdict> {
   const url = await appUrl(target, options, ports);
-  const caPem = options.ca === undefined ? undefined : await readText(options.ca, ports);
+  const caPem = options.ca === undefined ? undefined : await readInputText(options.ca, ports);
   const nonce = ports.randomBytes(32);
   const answer = await challengeApp(agentUrlOf(url), nonce, ports.tlsFetch(caPem));
-  const attestation = await readable(() => Promise.resolve(decodeAttestation(answer.attestation)));
+  const attestation = decodeAttestation(answer.attestation);
   const { platform } = attestation;
   if (platform.kind !== "tdx") {
     throw new AppError("input/unsupported", `The app's evidence is of kind ${platform.kind}`);
@@ -149,7 +147,7 @@ async function verifyApp(target: string, options: AppOptions, ports: CliPorts): 
 }
 
 async function appUrl(target: string, options: AppOptions, ports: CliPorts): Promise<URL> {
-  if (target.includes("://")) return new URL(target);
+  if (URL.canParse(target) && target.includes("://")) return new URL(target);
   if (!/^(0x)?[0-9a-fA-F]{40}$/.test(target)) {
     throw new AppError("input/malformed", `'${target}' is neither a URL nor an id of 20 bytes`);
   }
@@ -166,7 +164,7 @@ async function trustInput(
 ): Promise<Omit<AppraisalInput, "attestation">> {
   const now = options.time === undefined ? ports.now() : parseRfc3339(options.time, "--time");
   const collateral = options.collateral !== undefined
-    ? await readable(async () => parseCollateralJson(await ports.readFile(options.collateral!)))
+    ? parseCollateralJson(await readInput(options.collateral, ports))
     : quote === undefined
     ? undefined
     : await fetchCollateral(quote, {
@@ -210,21 +208,21 @@ async function parseTrustAnchorFile(
   ports: CliPorts,
 ): Promise<TrustAnchor> {
   const name = simulated ? "simulated-tee" : path.split("/").at(-1)!;
-  return parseTrustAnchor(name, await ports.readFile(path), { simulated });
+  return parseTrustAnchor(name, await readInput(path, ports), { simulated });
 }
 
 async function referenceOf(options: AppOptions, ports: CliPorts): Promise<Reference> {
   const compose = options.compose !== undefined
-    ? composeHash(await ports.readFile(options.compose))
+    ? composeHash(await readInput(options.compose, ports))
     : options.composeHash !== undefined
     ? fromHex(options.composeHash, "--compose-hash", 32)
     : undefined;
   const imageHash = options.image !== undefined
-    ? (await readText(`${options.image.replace(/\/+$/, "")}/digest.txt`, ports)).trim()
+    ? (await readInputText(`${options.image.replace(/\/+$/, "")}/digest.txt`, ports)).trim()
     : options.imageHash;
   const kmsCa = options.kmsCa === undefined
     ? undefined
-    : parseCertificate(decodeOnePem("CERTIFICATE", await readText(options.kmsCa, ports)));
+    : parseCertificate(decodeOnePem("CERTIFICATE", await readInputText(options.kmsCa, ports)));
   return {
     ...(compose && { composeHash: compose }),
     ...(imageHash !== undefined && { osImageHashes: [fromHex(imageHash, "image digest", 32)] }),
@@ -246,6 +244,9 @@ function renderVerdict(verdict: Verdict): string {
     }`
   );
   const { identity, reason } = verdict;
+  const imageIsProven = verdict.checks.some(({ id, result }) =>
+    id === "os-image" && result === "passed"
+  );
   return [
     ...checks,
     "",
@@ -253,31 +254,18 @@ function renderVerdict(verdict: Verdict): string {
       `  app id        ${identity.appId}`,
       `  instance id   ${identity.instanceId}`,
       `  compose hash  ${identity.composeHash}`,
-      `  OS image      ${identity.osImageHash}`,
+      `  OS image      ${identity.osImageHash}${imageIsProven ? "" : " (claimed, not proven)"}`,
       "",
     ]),
     ...(verdict.simulated ? ["SIMULATED TEE: this proves nothing about the hardware."] : []),
-    reason === null ? "ACCEPTED" : `REFUSED (${reason.code}): ${reason.detail}`,
+    reason === null
+      ? `ACCEPTED: ${wordsOf(verdict).headline}`
+      : `REFUSED (${reason.code}): ${reason.detail}`,
   ].join("\n");
-}
-
-async function readText(path: string, ports: CliPorts): Promise<string> {
-  return fromUtf8(await ports.readFile(path), path);
 }
 
 /** Raw bytes, or the same as hex text with or without a line end. */
 function rawOrHex(bytes: Uint8Array): Uint8Array {
   const text = new TextDecoder("latin1").decode(bytes).trim();
   return text.length > 0 && /^(0x)?[0-9a-fA-F]+$/.test(text) ? fromHex(text) : bytes;
-}
-
-/** Evidence that cannot be read is neither accepted nor refused. */
-export class UnreadableError extends Error {}
-
-async function readable<T>(read: () => Promise<T>): Promise<T> {
-  try {
-    return await read();
-  } catch (cause) {
-    throw new UnreadableError(cause instanceof Error ? cause.message : String(cause), { cause });
-  }
 }
