@@ -92,7 +92,8 @@ function connectTls(
   return new Promise((resolve, reject) => {
     if (signal.aborted) return reject(signal.reason);
     const socket = connect({
-      host,
+      // RFC 6761 6.3: names below .localhost are this machine, also where its resolver does not say so.
+      host: host === "localhost" || host.endsWith(".localhost") ? "127.0.0.1" : host,
       port: Number(target.port || 443),
       ...isIP(host) === 0 && { servername: host },
       minVersion: "TLSv1.2",

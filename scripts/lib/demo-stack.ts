@@ -155,21 +155,19 @@ export class DemoStack {
     return `http://127.0.0.1:${this.ports.hostApi}`;
   }
 
-  #config(program: string, config: object): string {
-    const path = this.path(program, `${program}.toml`);
-    writeSecret(path, toToml(config));
-    return path;
-  }
-
   #program(
     name: string,
     entry: string,
     config: object,
     ready: string | (() => Promise<boolean>),
   ): ServiceSpec {
+    const path = this.path(name, `${name}.toml`);
+    const text = toToml(config);
+    writeSecret(path, text);
     return {
       name,
-      argv: [process.execPath, join(this.#root, entry), "--config", this.#config(name, config)],
+      argv: [process.execPath, join(this.#root, entry), "--config", path],
+      configuration: createHash("sha256").update(text).digest("hex"),
       ready: typeof ready === "string"
         ? async () => (await fetch(ready, { signal: AbortSignal.timeout(2000) })).ok
         : ready,
@@ -214,6 +212,7 @@ export class DemoStack {
     return {
       name: "registry",
       argv: ["docker-registry", "serve", path],
+      configuration: "",
       ready: async () => (await fetch(`http://127.0.0.1:${this.ports.registry}/v2/`)).ok,
     };
   }

@@ -20,7 +20,8 @@ import process from "node:process";
 export interface ServiceSpec {
   readonly name: string;
   readonly argv: readonly string[];
-  readonly env?: Readonly<Record<string, string>>;
+  /** Changes when the service must be restarted though its command is the same: its configuration. */
+  readonly configuration: string;
   /** Resolves once the service answers; polled until then. */
   readonly ready: () => Promise<boolean>;
   readonly readyTimeoutMs?: number;
@@ -31,6 +32,7 @@ interface ServiceRecord {
   /** Clock ticks since boot, field 22 of /proc/<pid>/stat: with the pid it names one process for good. */
   readonly startTicks: string;
   readonly argv: readonly string[];
+  readonly configuration: string;
 }
 
 export class Services {
@@ -54,7 +56,8 @@ export class Services {
   async start(spec: ServiceSpec): Promise<void> {
     const record = this.#read(spec.name);
     if (record && this.running(spec.name) !== undefined) {
-      const same = JSON.stringify(record.argv) === JSON.stringify(spec.argv);
+      const same = JSON.stringify(record.argv) === JSON.stringify(spec.argv) &&
+        record.configuration === spec.configuration;
       if (same && await answers(spec)) return;
       await this.stop(spec.name);
     }
@@ -62,7 +65,6 @@ export class Services {
     const child = spawn(spec.argv[0]!, spec.argv.slice(1), {
       detached: true,
       stdio: ["ignore", log, log],
-      env: { ...process.env, ...spec.env },
     });
     closeSync(log);
     let exited: string | undefined;
@@ -72,7 +74,12 @@ export class Services {
     if (child.pid !== undefined) {
       const ticks = startTicks(child.pid);
       if (ticks !== undefined) {
-        this.#write(spec.name, { pid: child.pid, startTicks: ticks, argv: spec.argv });
+        this.#write(spec.name, {
+          pid: child.pid,
+          startTicks: ticks,
+          argv: spec.argv,
+          configuration: spec.configuration,
+        });
       }
     }
     const deadlineMs = performance.now() + (spec.readyTimeoutMs ?? 30_000);
