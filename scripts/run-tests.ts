@@ -56,6 +56,12 @@ const STEPS: readonly Step[] = [
     timeoutMs: 300_000,
   },
   {
+    name: "generated",
+    what: "generated code and documents are those of their sources",
+    commands: () => [["scripts/generate-rpc", "--check"], ["scripts/generate-openapi", "--check"]],
+    timeoutMs: 300_000,
+  },
+  {
     name: "unit-node",
     what: "unit and architecture tests under Node 24",
     commands: () => [nodeTest(unit())],

@@ -236,6 +236,8 @@ export class DemoFlow {
         this.#stack.allowlistPath,
         "--reuse",
         "--wait",
+        "--timeout",
+        "600",
         ...more,
       ]);
     } finally {

@@ -41,7 +41,7 @@ describe("the hello app in a real VM", { ...(skip !== undefined && { skip }) }, 
     what: string,
     see: () => Promise<T>,
     condition: (seen: T) => boolean,
-    timeoutMs = 180_000,
+    timeoutMs = 420_000,
   ): Promise<T> {
     const deadlineMs = performance.now() + timeoutMs;
     for (;;) {
@@ -104,7 +104,7 @@ describe("the hello app in a real VM", { ...(skip !== undefined && { skip }) }, 
     const { flow } = stack;
     const before = member(page, "journal") ?? "";
     await flow.dstack(["stop", app.vmId]);
-    await flow.dstack(["start", app.vmId, "--wait"]);
+    await flow.dstack(["start", app.vmId, "--wait", "--timeout", "600"]);
     const again = await flow.callApp(app);
     assert.equal(member(again, "key-digest"), member(page, "key-digest"));
     const first = (text: string) => text.replace(/^\d+ lines, the first: /, "");
