@@ -5,6 +5,7 @@ import { AppError, errorChain } from "#core/errors/app-error.ts";
 import { gitRevision } from "./adapters/git-revision.ts";
 import { bundleGuest } from "./adapters/guest-bundle.ts";
 import { buildImage } from "./adapters/image-builder.ts";
+import { checkReproducible } from "./adapters/reproducibility.ts";
 import { provideHostTools } from "./adapters/host-tools.ts";
 import { openWorkspace, resolveToday, writeFileWhole } from "./adapters/workspace.ts";
 import { describeLockChanges, encodePackageLock, parsePackageLock } from "./lock.ts";
@@ -17,6 +18,7 @@ const USAGE = `usage: guest/os/main.ts <command> [options]
   image --flavour F      build an image folder
       [--out DIR]        where (default .cache/images)
       [--guest FILE]     another guest program than the bundled guest/main.ts
+      --check-reproducible   build twice, on two paths and with nothing cached but packages, and compare
   lock [SET]...          resolve today's package versions into guest/os/lock (all sets by default)
 
 example: node guest/os/main.ts lock dev prod
@@ -58,7 +60,8 @@ const FLAVOUR = { flavour: { type: "string", default: "dev" } } as const;
 
 async function bundle(argv: string[]): Promise<number> {
   const { values } = parseArgs({ args: argv, options: FLAVOUR });
-  const path = await bundleGuest(await openWorkspace(say), flavourOf(values.flavour));
+  const { root } = await openWorkspace(say);
+  const path = await bundleGuest(root, `${root}/dist/guest`, flavourOf(values.flavour));
   process.stdout.write(`${path}\n`);
   return 0;
 }
@@ -66,10 +69,21 @@ async function bundle(argv: string[]): Promise<number> {
 async function image(argv: string[]): Promise<number> {
   const { values } = parseArgs({
     args: argv,
-    options: { ...FLAVOUR, out: { type: "string" }, guest: { type: "string" } },
+    options: {
+      ...FLAVOUR,
+      out: { type: "string" },
+      guest: { type: "string" },
+      "check-reproducible": { type: "boolean", default: false },
+    },
   });
   const flavour = flavourOf(values.flavour);
   const workspace = await openWorkspace(say);
+  if (values["check-reproducible"]) {
+    const files = await checkReproducible(workspace, flavour);
+    for (const [file, sha256] of files) process.stdout.write(`${sha256}  ${file}\n`);
+    say(`two builds of ${flavour} are equal in all ${files.size} files`);
+    return 0;
+  }
   const { version } = JSON.parse(await readFile(`${workspace.root}/package.json`, "utf8"));
   const built = await buildImage(workspace, {
     flavour,
@@ -78,7 +92,7 @@ async function image(argv: string[]): Promise<number> {
     gitRevision: await gitRevision(workspace),
     deno: `${workspace.root}/node_modules/@deno/linux-x64-glibc/deno`,
     bundle: values.guest === undefined
-      ? await bundleGuest(workspace, flavour)
+      ? await bundleGuest(workspace.root, `${workspace.root}/dist/guest`, flavour)
       : resolve(values.guest),
   });
   say(`${built.written ? "built" : "up to date"}: os_image_hash ${built.osImageHash}`);

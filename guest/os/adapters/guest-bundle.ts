@@ -1,18 +1,21 @@
 import { build } from "esbuild";
-import { mkdir } from "node:fs/promises";
+import { mkdir, readFile } from "node:fs/promises";
+import { checkBundle } from "../bundle-rules.ts";
 import type { Flavour } from "../package-set.ts";
-import type { Workspace } from "./workspace.ts";
 
 /**
- * Bundles the guest's program into one file and returns its path. `__SIM_TEE__` is false in production,
- * and what is only reachable through it is left out.
+ * Bundles the program of the source tree at `root` into a file below `directory` and returns its path.
+ * `__SIM_TEE__` is false in production, and what is only reachable through it is left out.
  */
-export async function bundleGuest(workspace: Workspace, flavour: Flavour): Promise<string> {
-  const directory = `${workspace.root}/dist/guest`;
+export async function bundleGuest(
+  root: string,
+  directory: string,
+  flavour: Flavour,
+): Promise<string> {
   await mkdir(directory, { recursive: true });
   const outfile = `${directory}/dstack-guest-${flavour}.js`;
   await build({
-    absWorkingDir: workspace.root,
+    absWorkingDir: root,
     entryPoints: ["guest/main.ts"],
     outfile,
     bundle: true,
@@ -29,5 +32,6 @@ export async function bundleGuest(workspace: Workspace, flavour: Flavour): Promi
         'import{createRequire as __dstackRequire}from"node:module";const require=__dstackRequire(import.meta.url);',
     },
   });
+  checkBundle(flavour, await readFile(outfile, "utf8"));
   return outfile;
 }

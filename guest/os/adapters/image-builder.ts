@@ -6,6 +6,7 @@ import { toHex, utf8 } from "#core/bytes/bytes.ts";
 import { AppError } from "#core/errors/app-error.ts";
 import { encodeChecksumFile, osImageHash } from "#core/measurement/checksum-file.ts";
 import { encodeImageManifest } from "#core/measurement/image-manifest.ts";
+import { normalizeKernelHeader } from "#core/measurement/kernel-patch.ts";
 import { measureTdxImage } from "#core/measurement/measure-image.ts";
 import { encodeTdxMeasurementDocument } from "#core/measurement/tdx-measurement-document.ts";
 import { kernelCommandLine } from "../cmdline.ts";
@@ -78,8 +79,9 @@ async function smallFiles(
 ): Promise<{ files: Map<string, Uint8Array>; digest: string }> {
   const cmdline = kernelCommandLine(flavour, parts.root.rootHash, parts.root.dataSize);
   const firmware = await readFile(parts.firmware);
-  const kernel = await readFile(parts.kernel);
   const initrd = await readFile(parts.initramfs);
+  // docs/adr/0003: one digest of the kernel, whichever QEMU loads it.
+  const kernel = normalizeKernelHeader(await readFile(parts.kernel), initrd.length);
   const manifest = encodeImageManifest({
     bios: FIRMWARE_FILE,
     kernel: KERNEL_FILE,
