@@ -57,7 +57,7 @@ export async function dstackdClient(
     ? ports.env["DSTACK_TOKEN"]
     : (await readInputText(tokenFile, ports)).trim();
   return createClient<paths>({
-    baseUrl: socket === undefined ? host : "http://dstackd",
+    baseUrl: socket === undefined ? host : "http://localhost",
     headers: {
       // pRPC speaks protobuf unless told otherwise, also to a request without a body.
       "content-type": "application/json",

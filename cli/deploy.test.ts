@@ -129,9 +129,9 @@ for (
 
 async function deployable() {
   const api = await fakeApi({ gateway: { base_domain: "apps.test", port: 443 } });
-  const booted = () => {
-    for (const entry of api.host.inventory.all()) {
-      void api.host.vmm.notify(entry, "boot.progress", "done");
+  const booted = async () => {
+    for (const entry of api.host.inventory.all().filter(({ cvm }) => !cvm.removing)) {
+      await api.host.vmm.notify(entry, "boot.progress", "done");
     }
   };
   const allowlist = {

@@ -12,7 +12,7 @@ export interface TerminalOptions {
   readonly tlsFetch?: (caPem: string | undefined) => FetchLike;
   readonly now?: Date;
   /** Called for each sleep, after the clock moved on. */
-  readonly onSleep?: () => void;
+  readonly onSleep?: () => void | Promise<void>;
 }
 
 /** A terminal for one user: files in memory, a clock that only sleeping moves, what was printed. */
@@ -48,7 +48,7 @@ export function terminal(options: TerminalOptions = {}) {
       randomBytes: (length) => new Uint8Array(length).fill(0x5a),
       sleep: async (ms) => {
         clock.nowMs += ms;
-        options.onSleep?.();
+        await options.onSleep?.();
       },
       print: (text) => void (stdout += `${text}\n`),
       write: (text) => void (stdout += text),

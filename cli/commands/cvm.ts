@@ -3,6 +3,7 @@ import { AppError } from "#core/errors/app-error.ts";
 import { type CliPorts, dataOf, dstackdClient, type GlobalOptions } from "../context.ts";
 import { parseCount } from "../count.ts";
 import { findCvm, listCvms } from "../cvm-lookup.ts";
+import { removeCvm } from "../removal.ts";
 import { renderTable } from "../table.ts";
 import { waitUntilServing } from "../wait.ts";
 import { urlOf } from "./deploy.ts";
@@ -171,7 +172,7 @@ export function addCvmCommands(program: Command, ports: CliPorts): void {
           `${wanted} is running; stop it first, or 'dstack rm ${wanted} --force'`,
         );
       }
-      dataOf(await client.POST("/prpc/RemoveVm", { body: { id } }));
+      await removeCvm(client, id, ports);
       ports.print(options.json ? JSON.stringify({ id }) : `Removed ${id}`);
     });
 }

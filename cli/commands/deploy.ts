@@ -10,6 +10,7 @@ import { type Cvm, listCvms } from "../cvm-lookup.ts";
 import { readInputText } from "../input-file.ts";
 import { parseCount } from "../count.ts";
 import { pinImages, unpinnedImages } from "../pinned-images.ts";
+import { removeCvm } from "../removal.ts";
 import { parseGib, parseMib } from "../size.ts";
 import { waitUntilServing } from "../wait.ts";
 
@@ -108,7 +109,9 @@ async function deploy(file: string, options: DeployOptions, ports: CliPorts): Pr
     await allowApp(options.allowlist, { ...identity, osImageHash: image.osImageHash }, ports);
   }
 
-  let cvm = options.reuse ? await reusable(client, options.name, identity, image.name) : undefined;
+  let cvm = options.reuse
+    ? await reusable(client, options.name, identity, image.name, ports)
+    : undefined;
   const known = cvm !== undefined;
   if (cvm === undefined) {
     const { id } = dataOf(
@@ -213,11 +216,12 @@ async function reusable(
   name: string,
   { appId, composeHash: hash }: { appId: string; composeHash: string },
   image: string,
+  ports: CliPorts,
 ): Promise<Cvm | undefined> {
   for (const cvm of await listCvms(client)) {
     if (cvm.name !== name || cvm.status === "removing") continue;
     if (cvm.composeHash === hash && cvm.appId === appId && cvm.image === image) return cvm;
-    dataOf(await client.POST("/prpc/RemoveVm", { body: { id: cvm.id } }));
+    await removeCvm(client, cvm.id, ports);
   }
   return undefined;
 }
