@@ -200,7 +200,9 @@ test("help and version are data; usage errors are not", async () => {
 test("every command shows an example", async () => {
   const { dstack } = terminal();
   const commands = ["deploy", "ps", "info", "logs", "start", "stop", "rm"];
-  for (const name of [...commands, "verify app", "verify quote", "verify attestation"]) {
+  for (
+    const name of [...commands, "verify app", "verify quote", "verify attestation", "completion"]
+  ) {
     const { stdout } = await dstack(...name.split(" "), "--help");
     assert.match(stdout, new RegExp(`\n  \\$ dstack ${name} `), name);
   }

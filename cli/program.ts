@@ -1,4 +1,5 @@
 import { Command } from "commander";
+import { addCompletion } from "./commands/completion.ts";
 import { addCvmCommands } from "./commands/cvm.ts";
 import { addDeploy } from "./commands/deploy.ts";
 import { addVerify } from "./commands/verify.ts";
@@ -21,5 +22,6 @@ export function createProgram(version: string, ports: CliPorts): Command {
   addDeploy(program, ports);
   addCvmCommands(program, ports);
   addVerify(program, ports);
+  addCompletion(program, ports);
   return program;
 }
