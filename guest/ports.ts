@@ -21,8 +21,8 @@ export type Run = (argv: readonly string[], options?: RunOptions) => Promise<Run
 export interface Files {
   /** undefined when there is no such file. */
   read(path: string): Promise<Uint8Array | undefined>;
-  /** Replaces the file atomically. */
-  write(path: string, data: string | Uint8Array, mode: number): Promise<void>;
+  /** Replaces the file atomically; zeros, as a hole, up to `sizeBytes` where that is given. */
+  write(path: string, data: string | Uint8Array, mode: number, sizeBytes?: number): Promise<void>;
   /** Creates missing parents; an existing directory is fine. */
   makeDirectory(path: string, mode?: number): Promise<void>;
   exists(path: string): Promise<boolean>;

@@ -2,9 +2,10 @@ import { open } from "node:fs/promises";
 import process from "node:process";
 import type { Log } from "../ports.ts";
 
-/** JSON lines on standard error, which the units send to the journal. */
+/** JSON lines on standard error, which the units send to the journal; `ms` since the process started. */
 export const log: Log = (message, fields = {}) => {
-  const line = { time: new Date().toISOString(), message, ...fields };
+  const ms = Math.round(performance.now());
+  const line = { time: new Date().toISOString(), ms, message, ...fields };
   process.stderr.write(JSON.stringify(line) + "\n");
 };
 

@@ -23,13 +23,14 @@ export const files: Files = {
     }
   },
 
-  async write(path, data, mode) {
+  async write(path, data, mode, sizeBytes) {
     const temporary = `${path}.new`;
     await rm(temporary, { force: true });
     const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
     const file = await open(temporary, flags, mode);
     try {
       await file.writeFile(data);
+      if (sizeBytes !== undefined) await file.truncate(sizeBytes);
       await file.chmod(mode);
       await file.sync();
     } finally {

@@ -2,7 +2,12 @@ import { toHex } from "#core/bytes/bytes.ts";
 import { AppError } from "#core/errors/app-error.ts";
 import type { Files, Log, Run, Sleep } from "../ports.ts";
 import { runChecked } from "../run-checked.ts";
-import { LUKS_PAYLOAD_OFFSET, luksPresence, validateLuksHeader } from "./luks-header.ts";
+import {
+  LUKS_HEADER_ZONE,
+  LUKS_PAYLOAD_OFFSET,
+  luksPresence,
+  validateLuksHeader,
+} from "./luks-header.ts";
 
 /** Name of the device-mapper device, as in the reference. */
 const MAPPER_NAME = "dstack_data_disk";
@@ -11,8 +16,6 @@ const MAPPER = `/dev/mapper/${MAPPER_NAME}`;
 const PRIVATE_DIR = "/run/dstack/luks";
 const HEADER_COPY = `${PRIVATE_DIR}/header`;
 
-/** Every offset at which a LUKS2 header, primary or secondary, may start lies below this. Bytes. */
-const HEADER_ZONE_BYTES = 4 * 1024 * 1024 + 4096;
 const SECTOR_BYTES = 512;
 /** Device nodes are made by libdevmapper itself: waiting for udev costs time and buys nothing here. */
 const DM_ENV = { DM_DISABLE_UDEV: "1" };
@@ -23,7 +26,7 @@ const MAPPER_WAIT_MS = 250;
 export interface RawDisk {
   readonly sizeBytes: number;
   read(offset: number, length: number): Promise<Uint8Array>;
-  /** Returns once the bytes are on the disk. */
+  /** Resolves once the bytes are on the disk. */
   writeDurably(offset: number, bytes: Uint8Array): Promise<void>;
 }
 
@@ -84,7 +87,7 @@ async function openEncrypted(
   const { run, files } = ports;
   await files.makeDirectory(PRIVATE_DIR, 0o700);
   try {
-    const start = await disk.read(0, LUKS_PAYLOAD_OFFSET);
+    const start = await disk.read(0, LUKS_HEADER_ZONE);
     const presence = luksPresence(start);
     if (presence === "damaged") {
       throw new AppError(
@@ -94,8 +97,9 @@ async function openEncrypted(
     }
     if (presence === "present" && !options.ephemeral) {
       options.onPhase("mounting data disk");
-      validateLuksHeader(start);
-      await files.write(HEADER_COPY, start, 0o600);
+      // cryptsetup wants the file to reach to the payload; what lies in between is nobody's.
+      const header = await privateHeader(start, disk);
+      await files.write(HEADER_COPY, header, 0o600, LUKS_PAYLOAD_OFFSET);
       await luksOpen(options, ports);
       await checkFileSystem(MAPPER, ports);
     } else {
@@ -106,12 +110,26 @@ async function openEncrypted(
       await makeFileSystem(MAPPER, ports);
       await runChecked(run, ["sync", MAPPER], { errorCode: "guest/disk" });
       const header = (await files.read(HEADER_COPY))!;
-      await disk.writeDurably(0, header.subarray(0, HEADER_ZONE_BYTES));
+      await disk.writeDurably(0, header.subarray(0, LUKS_HEADER_ZONE));
     }
   } finally {
     await files.remove(PRIVATE_DIR);
   }
   return MAPPER;
+}
+
+/**
+ * What of the disk's start cryptsetup will read, in one buffer that is validated and then used. Most
+ * headers lie within what was read already.
+ */
+async function privateHeader(start: Uint8Array, disk: RawDisk): Promise<Uint8Array> {
+  const used = validateLuksHeader(start);
+  if (used <= start.length) return start.subarray(0, used);
+  const whole = await disk.read(0, used);
+  if (validateLuksHeader(whole) !== used) {
+    throw new AppError("guest/disk-header", "The LUKS header changed while it was read");
+  }
+  return whole;
 }
 
 /** Every parameter is named: cryptsetup's defaults differ between versions and devices. */

@@ -70,6 +70,7 @@ export async function refreshGateway(
 ): Promise<"unchanged" | "applied"> {
   requireGatewayConfig(app);
   const credentials = await gatewayCredentials(ports);
+  ports.log("gateway credentials ready");
   let first: unknown;
   for (const url of app.sysConfig.gatewayUrls) {
     try {
@@ -96,6 +97,7 @@ export async function connectGateway(
   notifier.notify("boot.progress", "setting up dstack-gateway");
   try {
     await refreshGateway(app, true, ports);
+    ports.log("gateway connected");
   } catch (error) {
     const text = errorChain(error);
     ports.log("gateway registration failed", { error: text });

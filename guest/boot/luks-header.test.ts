@@ -159,8 +159,9 @@ function refuses(bytes: Uint8Array, message: RegExp): void {
   });
 }
 
-test("the crafted header is good before it is attacked", () =>
-  validateLuksHeader(header(goodJson())));
+test("the crafted header is good before it is attacked, and says how much of it is used", () => {
+  assert.equal(validateLuksHeader(header(goodJson())), 32768 + 258048);
+});
 
 const slot = (json: HeaderJson): HeaderJson => json["keyslots"]["0"];
 const segment = (json: HeaderJson): HeaderJson => json["segments"]["0"];

@@ -33,7 +33,10 @@ const AF_STRIPES = 4000;
 /** What the first bytes of a data disk say; `damaged`: only the secondary header is there. */
 export type LuksPresence = "present" | "absent" | "damaged";
 
-/** `start`: at least the first 16 MiB of the disk, or all of a smaller one. */
+/** Bytes from the start of a disk that `luksPresence` looks at: every place a header may start. */
+export const LUKS_HEADER_ZONE = 4 * 1024 * 1024 + BINARY_HEADER_BYTES;
+
+/** `start`: at least the first LUKS_HEADER_ZONE bytes of the disk, or all of a smaller one. */
 export function luksPresence(start: Uint8Array): LuksPresence {
   const at = (offset: number) => start.subarray(offset, offset + 6);
   if (equalBytes(at(0), PRIMARY_MAGIC)) return "present";
@@ -45,20 +48,26 @@ export function luksPresence(start: Uint8Array): LuksPresence {
 /**
  * Checks a private copy of a disk's LUKS2 header, both copies of it: the disk was written by a host
  * that is not trusted, and cryptsetup would obey whatever cipher, key slot or segment it names
- * (spec/os.md section 6). The checksums are left to cryptsetup. Throws `guest/disk-header`.
+ * (spec/os.md section 6). The checksums are left to cryptsetup. Answers how many bytes from the start
+ * of the disk the headers and the one key slot take. Throws `guest/disk-header`.
  */
-export function validateLuksHeader(header: Uint8Array): void {
+export function validateLuksHeader(header: Uint8Array): number {
   try {
-    const primarySize = validateCopy(header, 0, 0);
-    validateCopy(header, 1, primarySize);
+    const primary = validateCopy(header, 0, 0);
+    const secondary = validateCopy(header, 1, primary.size);
+    return Math.max(primary.keyslotEnd, secondary.keyslotEnd);
   } catch (error) {
     if (error instanceof AppError && error.code === "guest/disk-header") throw error;
     throw new AppError("guest/disk-header", "Invalid LUKS header", { cause: error });
   }
 }
 
-/** Validates the copy that starts at `start`; answers its size in bytes. */
-function validateCopy(header: Uint8Array, copy: 0 | 1, start: number): number {
+/** Validates the copy that starts at `start`; answers its size, and where the key slot's area ends. */
+function validateCopy(
+  header: Uint8Array,
+  copy: 0 | 1,
+  start: number,
+): { readonly size: number; readonly keyslotEnd: number } {
   const r = new ByteReader(header.subarray(start), `LUKS header copy ${copy}`);
   const magic = r.bytes("magic", 6);
   if (!equalBytes(magic, copy === 0 ? PRIMARY_MAGIC : SECONDARY_MAGIC)) throw invalid("magic");
@@ -85,11 +94,11 @@ function validateCopy(header: Uint8Array, copy: 0 | 1, start: number): number {
   const json = parseStrictJson(fromUtf8(text.subarray(0, end), "LUKS JSON"), "LUKS JSON", {
     maxSize: LUKS_PAYLOAD_OFFSET,
   });
-  validateJson(new JsonObject(json, "LUKS JSON"), size);
-  return Number(size);
+  const keyslotEnd = validateJson(new JsonObject(json, "LUKS JSON"), size);
+  return { size: Number(size), keyslotEnd };
 }
 
-function validateJson(json: JsonObject, headerSize: bigint): void {
+function validateJson(json: JsonObject, headerSize: bigint): number {
   const keyslot = onlyMember(json, "keyslots");
   const segment = onlyMember(json, "segments");
   const digest = onlyMember(json, "digests");
@@ -98,12 +107,13 @@ function validateJson(json: JsonObject, headerSize: bigint): void {
   for (const name of ["flags", "requirements"]) {
     if (config.has(name)) throw invalid(`config ${name}: none is allowed`);
   }
-  validateKeyslot(keyslot, headerSize);
   validateSegment(segment);
   validateDigest(digest);
+  return validateKeyslot(keyslot, headerSize);
 }
 
-function validateKeyslot(keyslot: JsonObject, headerSize: bigint): void {
+/** Answers where the key slot's area ends. */
+function validateKeyslot(keyslot: JsonObject, headerSize: bigint): number {
   const area = new JsonObject(keyslot.raw("area"), "LUKS keyslot area");
   const kdf = new JsonObject(keyslot.raw("kdf"), "LUKS keyslot kdf");
   const af = new JsonObject(keyslot.raw("af"), "LUKS keyslot af");
@@ -123,6 +133,7 @@ function validateKeyslot(keyslot: JsonObject, headerSize: bigint): void {
   expect("keyslot af", af.raw("type"), "luks1");
   expect("keyslot af hash", af.raw("hash"), HASH);
   expect("keyslot af stripes", af.raw("stripes"), AF_STRIPES);
+  return Number(offset + size);
 }
 
 function validateSegment(segment: JsonObject): void {

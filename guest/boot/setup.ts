@@ -92,9 +92,10 @@ export async function setup(options: SetupOptions, ports: SetupPorts): Promise<v
   let notifier: HostNotifier | undefined;
   try {
     if (await ports.files.exists(READY_MARKER)) return;
-    const started = ports.now().getTime();
+    ports.log("setup begins");
     const parameters = await ports.kernelParameters();
     const hostFiles = await ports.takeHostFiles(`${options.workDir}/.host-shared`);
+    ports.log("host files taken");
     const sysConfig = parseSysConfig(hostFiles.get(".sys-config.json")!);
     notifier = ports.createNotifier(sysConfig);
     const composeBytes = hostFiles.get("app-compose.json")!;
@@ -114,7 +115,7 @@ export async function setup(options: SetupOptions, ports: SetupPorts): Promise<v
     await checkPolicy(boot);
     await prepare(boot);
     await ports.files.write(READY_MARKER, "", 0o644);
-    ports.log("setup done", { ms: ports.now().getTime() - started });
+    ports.log("setup done");
   } catch (error) {
     await reportFailure(error, notifier, ports);
     throw error;
@@ -182,6 +183,7 @@ async function prepare(boot: Boot): Promise<void> {
     () => ports.random(20),
   );
   for (const event of bootEvents({ ...instance, compose, composeHash })) await extend(event);
+  ports.log("boot measured");
 
   const { keys, osImageHash } = await obtainKeys(boot, tee);
   if (osImageHash.length > 0) await extend(osImageHashEvent(osImageHash));
@@ -194,12 +196,14 @@ async function prepare(boot: Boot): Promise<void> {
     0o600,
   );
 
+  ports.log("keys obtained");
   await extend(storageFsEvent("ext4"));
   await configureDocker(boot);
   await openDataDisk(boot, keys);
   notifier.notify("instance.info", encodeInstanceInfo(instance));
   await extend(SYSTEM_READY);
   notifier.notify("boot.progress", "data disk ready");
+  ports.log("data disk mounted");
 
   await writeAppFiles(boot, keys);
   await bindDirectories(boot);

@@ -12,6 +12,7 @@ import { READY_MARKER } from "../boot/setup.ts";
 import { parseSysConfig, type SysConfig } from "../boot/sys-config.ts";
 import type { IssueCertificate } from "../certificate-issuer.ts";
 import type { Tee } from "../tee/tee.ts";
+import { useSmallCurveTables } from "../curve-tables.ts";
 import { issuerOf } from "./issuer.ts";
 
 export const WORK_DIR = "/dstack";
@@ -51,6 +52,7 @@ export async function readSysConfig(workDir = WORK_DIR): Promise<SysConfig> {
 }
 
 export async function readKeyedGuestContext(workDir = WORK_DIR): Promise<KeyedGuestContext> {
+  useSmallCurveTables();
   const context = await readGuestContext(workDir);
   const { sysConfig } = context;
   const parameters = await readKernelParameters();

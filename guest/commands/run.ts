@@ -3,13 +3,9 @@ import { errorChain } from "#core/errors/app-error.ts";
 import { log } from "../adapters/console.ts";
 import { files } from "../adapters/files.ts";
 import { notifyServiceManager, onStop } from "../adapters/service-manager.ts";
-import { connectGateway } from "../boot/gateway.ts";
 import { createHostNotifier } from "../boot/host-notifier.ts";
-import { startApp, stopApp } from "../containers/app.ts";
-import { serveAgent, startWatchdog } from "./agent.ts";
-import { appOptions, appPorts } from "./app.ts";
-import { checkGateway, gatewayPorts } from "./gateway-checker.ts";
-import { type KeyedGuestContext, readKeyedGuestContext } from "./guest-context.ts";
+import type { AppOptions } from "../containers/app.ts";
+import type { KeyedGuestContext } from "./guest-context.ts";
 import { prepareGuest } from "./setup.ts";
 
 /** The unit gives up on this one: only a new boot can be measured again. */
@@ -24,8 +20,14 @@ const STARTED_MARKER = "/run/dstack/app-started";
  */
 export async function runCommand(): Promise<number> {
   if (!await prepareGuest(new Map())) return SETUP_FAILED;
+  // Loaded while dockerd starts: setup did not need them.
+  const [{ readKeyedGuestContext }, { serveAgent, startWatchdog }, app] = await Promise.all([
+    import("./guest-context.ts"),
+    import("./agent.ts"),
+    import("./app.ts"),
+  ]);
   const context = await readKeyedGuestContext();
-  const options = await appOptions(context);
+  const options = await app.appOptions(context);
   await serveAgent(context);
   await notifyServiceManager("READY=1");
   startWatchdog();
@@ -33,15 +35,20 @@ export async function runCommand(): Promise<number> {
   const stopping = onStop();
   const working = work(context, options);
   await stopping;
-  await stopApp(options, appPorts(context.sysConfig));
+  const { stopApp } = await import("../containers/app.ts");
+  await stopApp(options, app.appPorts(context.sysConfig));
   void working; // ends with the process: systemd is waiting for that
   return 0;
 }
 
-async function work(
-  context: KeyedGuestContext,
-  options: Awaited<ReturnType<typeof appOptions>>,
-): Promise<void> {
+async function work(context: KeyedGuestContext, options: AppOptions): Promise<void> {
+  const [{ connectGateway }, { checkGateway, gatewayPorts }, { appPorts }, { startApp }] =
+    await Promise.all([
+      import("../boot/gateway.ts"),
+      import("./gateway-checker.ts"),
+      import("./app.ts"),
+      import("../containers/app.ts"),
+    ]);
   if (!await files.exists(STARTED_MARKER)) {
     await files.write(STARTED_MARKER, "", 0o644);
     const notifier = createHostNotifier(context.sysConfig, { fetch: makeWebFetch(), log });

@@ -11,14 +11,13 @@ import { openTee } from "../adapters/tee.ts";
 import { sleep } from "../adapters/timers.ts";
 import { createHostNotifier } from "../boot/host-notifier.ts";
 import { setup } from "../boot/setup.ts";
-import { connectGateway } from "../boot/gateway.ts";
-import { gatewayPorts } from "./gateway-checker.ts";
-import { readKeyedGuestContext } from "./guest-context.ts";
+import { useSmallCurveTables } from "../curve-tables.ts";
 
 const WORK_DIR = "/var/volatile/dstack";
 
 /** Prepares the VM; false when it could not, which was reported where it belongs. */
 export async function prepareGuest(options: ReadonlyMap<string, string>): Promise<boolean> {
+  useSmallCurveTables();
   const workDir = options.get("work-dir") ?? WORK_DIR;
   try {
     await setup({
@@ -50,6 +49,11 @@ export async function prepareGuest(options: ReadonlyMap<string, string>): Promis
 /** `dstack-guest setup [--work-dir DIR] [--device DEV] [--mount-point DIR]`: as the reference, gateway included. */
 export async function setupCommand(options: ReadonlyMap<string, string>): Promise<number> {
   if (!await prepareGuest(options)) return 1;
+  const [{ connectGateway }, { gatewayPorts }, { readKeyedGuestContext }] = await Promise.all([
+    import("../boot/gateway.ts"),
+    import("./gateway-checker.ts"),
+    import("./guest-context.ts"),
+  ]);
   const context = await readKeyedGuestContext();
   const notifier = createHostNotifier(context.sysConfig, { fetch: makeWebFetch(), log });
   await connectGateway(context, notifier, gatewayPorts(context));
