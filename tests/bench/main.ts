@@ -3,6 +3,7 @@ import type { BenchResult } from "./result.ts";
 
 /** Every suite, imported when it runs: a cold measurement must not pay for the others. */
 const SUITES: Readonly<Record<string, () => Promise<{ run: () => Promise<BenchResult[]> }>>> = {
+  attestation: () => import("./attestation.ts"),
   gateway: () => import("./gateway.ts"),
   measurement: () => import("./measurement.ts"),
 };
