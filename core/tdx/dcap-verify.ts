@@ -12,7 +12,7 @@ import { parseQeIdentity, type QeIdentity } from "./qe-identity.ts";
 import { requireBinding } from "./quoting-enclave.ts";
 import type { Quote } from "./quote.ts";
 import { parseSgxReportBody, type SgxReportBody } from "./sgx-report-body.ts";
-import { requireNoDebug, requireTdAttributes } from "./td-attributes.ts";
+import { requireNoDebug, requireSgxAttributes, requireTdAttributes } from "./td-attributes.ts";
 import { parseTcbInfo, type TcbInfo } from "./tcb-info.ts";
 import { matchTcb, type TcbMatch } from "./tcb-match.ts";
 
@@ -144,7 +144,8 @@ export async function verifyQuoteSignatures(
 /** Step 4 (3 is `matchTcb`): debug and every other attribute a production TEE must not have. */
 export function requireQuoteAttributes({ body }: Quote): void {
   requireNoDebug(body.report);
-  if (body.kind !== "sgx") requireTdAttributes(body.report);
+  if (body.kind === "sgx") requireSgxAttributes(body.report);
+  else requireTdAttributes(body.report);
 }
 
 async function verifySignedText(
