@@ -1,4 +1,4 @@
-import { mkdir, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { mkdir, readdir, readFile, stat, writeFile } from "node:fs/promises";
 import { AppError } from "#core/errors/app-error.ts";
 import type { DebianArchive, LockedPackage, PackageLock } from "../lock.ts";
 import type { PackageSet } from "../package-set.ts";
@@ -34,7 +34,6 @@ export class PrivateApt {
         `Cannot authenticate Debian packages: ${KEYRING} is missing, install debian-archive-keyring`,
       );
     }
-    await rm(this.#directory, { recursive: true, force: true });
     for (
       const sub of [
         "etc/apt/apt.conf.d",
@@ -83,10 +82,6 @@ export class PrivateApt {
     packages.sort((a, b) => (a.name < b.name ? -1 : 1));
     const resolvedAt = now.toISOString().replace(/\.\d+Z$/, "Z").replaceAll(/[-:]/g, "");
     return { schema: 1, set: set.name, resolvedAt, roots: set.roots, packages };
-  }
-
-  async remove(): Promise<void> {
-    await rm(this.#directory, { recursive: true, force: true });
   }
 
   #locked(uri: string, byPath: ReadonlyMap<string, Stanza>): LockedPackage {

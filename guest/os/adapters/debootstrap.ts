@@ -3,6 +3,13 @@ import type { PackageLock } from "../lock.ts";
 import { CLEAN_ENV, command, commandText } from "./command.ts";
 import type { Workspace } from "./workspace.ts";
 
+const isRoot = process.getuid?.() === 0;
+
+/** A build that is killed takes its processes and mounts along. */
+const OWN_NAMESPACES = isRoot
+  ? ["setpriv", "--pdeathsig=KILL", "unshare", "--mount", "--pid", "--fork", "--kill-child"]
+  : [];
+
 export interface DebootstrapOptions {
   /** An existing folder for scratch files, absolute. */
   readonly work: string;
@@ -37,6 +44,7 @@ export async function debootstrap(
   }
   await writeFile(`${repository}/Packages`, stanzas.join("\n"));
   await command([
+    ...OWN_NAMESPACES,
     "mmdebstrap",
     "--quiet",
     "--mode=auto",
@@ -50,5 +58,13 @@ export async function debootstrap(
     "trixie",
     target,
     `deb [trusted=yes] copy://${repository} ./`,
-  ], { env: { ...CLEAN_ENV, SOURCE_DATE_EPOCH: String(epoch), HOME: "/root" } });
+  ], {
+    env: {
+      ...CLEAN_ENV,
+      SOURCE_DATE_EPOCH: String(epoch),
+      HOME: "/root",
+      // Root's chroot lies below `work`; without root it must lie where other user ids may go.
+      ...(isRoot ? { TMPDIR: work } : {}),
+    },
+  });
 }

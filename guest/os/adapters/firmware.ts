@@ -1,8 +1,9 @@
 import { createHash } from "node:crypto";
-import { copyFile, mkdir, readFile, rename, rm, stat } from "node:fs/promises";
+import { copyFile, mkdir, readFile, rename, stat } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 import { FIRMWARE_TOOLS } from "../package-set.ts";
 import { debootstrap } from "./debootstrap.ts";
+import { withScratch } from "./scratch.ts";
 import { fetchPackages, type Workspace } from "./workspace.ts";
 
 /**
@@ -44,10 +45,8 @@ export async function buildFirmware(workspace: Workspace): Promise<string> {
   if (await stat(firmware).then(() => true, () => false)) return firmware;
 
   workspace.say("building the TDX firmware from edk2 2025.02 (a few minutes, once)");
-  const work = `${directory}/${key}.${process.pid}.tmp`;
-  await rm(work, { recursive: true, force: true });
-  try {
-    await mkdir(`${work}/build`, { recursive: true });
+  return await withScratch(workspace.cache, "firmware", async (work) => {
+    await mkdir(`${work}/build`);
     for (const source of SOURCES) {
       await copyFile(
         await workspace.store.fetchFile(source, SOURCES_AT),
@@ -66,9 +65,8 @@ export async function buildFirmware(workspace: Workspace): Promise<string> {
         `--customize-hook=copy-out /build/ovmf.fd ${work}`,
       ],
     });
+    await mkdir(directory, { recursive: true });
     await rename(`${work}/ovmf.fd`, firmware);
     return firmware;
-  } finally {
-    await rm(work, { recursive: true, force: true });
-  }
+  });
 }

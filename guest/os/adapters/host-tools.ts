@@ -1,14 +1,10 @@
 import { mkdir } from "node:fs/promises";
-import { createHash } from "node:crypto";
 import { AppError } from "#core/errors/app-error.ts";
 import { HOST_TOOLS } from "../package-set.ts";
-import { encodePackageLock } from "../lock.ts";
 import { OLDEST_QEMU, qemuMajorVersion } from "../qemu-version.ts";
 import { commandText } from "./command.ts";
 import { removeOtherTrees, unpackToolTree, writeScript, writeTreeWrapper } from "./tool-tree.ts";
 import { fetchPackages, type Workspace } from "./workspace.ts";
-
-const TREE_PREFIX = "qemu-tree-";
 
 /**
  * Makes `<cache>/host-tools/bin/qemu-system-x86_64` and `qemu-img`: the machine's own when new enough,
@@ -51,9 +47,7 @@ export async function provideHostTools(
 
 async function provideOwnQemu(workspace: Workspace, directory: string, bin: string): Promise<void> {
   const { lock } = await fetchPackages(workspace, HOST_TOOLS);
-  const name = TREE_PREFIX +
-    createHash("sha256").update(encodePackageLock(lock)).digest("hex").slice(0, 12);
-  const tree = await unpackToolTree(`${directory}/${name}`, lock, workspace.store);
+  const tree = await unpackToolTree(workspace, directory, lock);
   const modules = `${tree.directory}/usr/lib/x86_64-linux-gnu/qemu`;
   await writeTreeWrapper(`${bin}/qemu-img`, tree, "usr/bin/qemu-img", [], {
     QEMU_MODULE_DIR: modules,
@@ -72,7 +66,7 @@ async function provideOwnQemu(workspace: Workspace, directory: string, bin: stri
     ],
     { QEMU_MODULE_DIR: modules },
   );
-  await removeOtherTrees(directory, TREE_PREFIX, [name]);
+  await removeOtherTrees(directory, tree);
 }
 
 async function writeForwarders(bin: string, qemu: string, image: string): Promise<void> {

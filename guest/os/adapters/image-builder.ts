@@ -12,6 +12,7 @@ import { encodeTdxMeasurementDocument } from "#core/measurement/tdx-measurement-
 import { kernelCommandLine } from "../cmdline.ts";
 import { gptFrame } from "../gpt.ts";
 import { type ImageParts, type PartsRequest, prepareParts } from "./image-parts.ts";
+import { removeAbandoned } from "./scratch.ts";
 import type { VerityImage } from "./root-file-system.ts";
 import type { Workspace } from "./workspace.ts";
 
@@ -49,7 +50,7 @@ export async function buildImage(workspace: Workspace, request: ImageRequest): P
     const parts = await prepareParts(workspace, request);
     const { files, digest } = await smallFiles(request, parts);
     await mkdir(out, { recursive: true });
-    await removeLeftovers(out, name);
+    await removeAbandoned(out, /^\.(?:building|replaced)-.+\.(\d+)$/);
     if (await isPresent(directory, files, parts.root)) {
       return { directory, osImageHash: digest, written: false };
     }
@@ -156,25 +157,6 @@ async function publish(work: string, out: string, name: string): Promise<void> {
   await rename(work, `${out}/${name}`);
   await rm(replaced, { recursive: true, force: true });
   await sync(out);
-}
-
-/** What an interrupted build of the same image left; of a running one the process is still there. */
-async function removeLeftovers(out: string, name: string): Promise<void> {
-  for (const found of await readdir(out)) {
-    const match = /^\.(?:building|replaced)-(.+)\.(\d+)$/.exec(found);
-    if (match?.[1] === name && !isRunning(Number(match[2]))) {
-      await rm(`${out}/${found}`, { recursive: true, force: true });
-    }
-  }
-}
-
-function isRunning(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === "EPERM";
-  }
 }
 
 async function syncAll(directory: string): Promise<void> {

@@ -44,7 +44,7 @@ export async function prepareParts(
   const { lock: kernelLock } = await fetchPackages(workspace, KERNEL);
   const { lock: rootLock } = await fetchPackages(workspace, GUESTS[request.flavour]);
   const locks = [toolsLock, kernelLock, rootLock];
-  const tools = await unpackToolTree(`${workspace.cache}/build-tools`, toolsLock, workspace.store);
+  const tools = await unpackToolTree(workspace, `${workspace.cache}/tools`, toolsLock);
   const firmware = await buildFirmware(workspace);
   const kernel = await prepareKernel(workspace, kernelLock, tools);
   const parts = { firmware, kernel: kernel.image, locks };

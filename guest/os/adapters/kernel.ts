@@ -1,10 +1,11 @@
 import { createHash } from "node:crypto";
-import { cp, mkdir, readdir, readFile, rename, rm, symlink, writeFile } from "node:fs/promises";
+import { cp, mkdir, readdir, readFile, rename, symlink, writeFile } from "node:fs/promises";
 import { dirname } from "node:path";
 import { AppError } from "#core/errors/app-error.ts";
 import { ModuleIndex } from "../kernel-modules.ts";
 import type { PackageLock } from "../lock.ts";
 import { command } from "./command.ts";
+import { moveInto, withScratch } from "./scratch.ts";
 import { type ToolTree, treeArgv } from "./tool-tree.ts";
 import type { Workspace } from "./workspace.ts";
 
@@ -46,10 +47,8 @@ async function build(
   directory: string,
 ): Promise<string> {
   workspace.say("preparing the kernel and its modules");
-  const work = `${directory}.${process.pid}.tmp`;
-  await rm(work, { recursive: true, force: true });
-  try {
-    await mkdir(`${work}/all`, { recursive: true });
+  return await withScratch(workspace.cache, "kernel", async (work) => {
+    await mkdir(`${work}/all`);
     for (const p of lock.packages) {
       await command(["dpkg-deb", "-x", workspace.store.path(p), `${work}/all`]);
     }
@@ -86,10 +85,7 @@ async function build(
     await rename(`${all}/vmlinuz`, `${work}/done/bzImage`);
     await rename(`${all}/config`, `${work}/done/config`);
     await writeFile(`${work}/done/release`, release);
-    await rm(directory, { recursive: true, force: true });
-    await rename(`${work}/done`, directory);
+    await moveInto(`${work}/done`, directory);
     return release;
-  } finally {
-    await rm(work, { recursive: true, force: true });
-  }
+  });
 }

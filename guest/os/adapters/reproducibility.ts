@@ -1,9 +1,10 @@
 import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
-import { cp, mkdir, readdir, rm, symlink } from "node:fs/promises";
+import { cp, mkdir, readdir, symlink } from "node:fs/promises";
 import { AppError } from "#core/errors/app-error.ts";
 import type { Flavour } from "../package-set.ts";
 import { CLEAN_ENV, command, commandText } from "./command.ts";
+import { withScratch } from "./scratch.ts";
 import type { Workspace } from "./workspace.ts";
 
 const SOURCES = ["adapters", "core", "guest", "package.json", "package-lock.json"];
@@ -17,8 +18,7 @@ export async function checkReproducible(
   workspace: Workspace,
   flavour: Flavour,
 ): Promise<Map<string, string>> {
-  const base = `${workspace.cache}/reproducible.${process.pid}`;
-  try {
+  return await withScratch(workspace.cache, "reproducible", async (base) => {
     const first = await build(workspace, flavour, `${base}/one`, []);
     const second = await build(workspace, flavour, `${base}/another/path`, ["taskset", "-c", "0"]);
     const [a, b] = [await digests(first), await digests(second)];
@@ -27,9 +27,7 @@ export async function checkReproducible(
       throw new AppError("os-build/image-invalid", `${name} differs between two builds`);
     }
     return a;
-  } finally {
-    await rm(base, { recursive: true, force: true });
-  }
+  });
 }
 
 async function build(

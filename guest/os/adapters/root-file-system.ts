@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
-import { mkdir, open, readdir, readFile, rename, rm, stat } from "node:fs/promises";
+import { mkdir, open, readdir, readFile, rename, stat } from "node:fs/promises";
 import { toHex } from "#core/bytes/bytes.ts";
 import { VERITY_BLOCK, VerityTreeBuilder } from "#core/measurement/verity.ts";
 import { RootTree } from "../root-tree.ts";
@@ -8,6 +8,7 @@ import { encodeTarEntry, readTar, TAR_END, type TarEntry } from "../tar.ts";
 import type { Flavour } from "../package-set.ts";
 import type { GuestKernel } from "./kernel.ts";
 import { command } from "./command.ts";
+import { withScratch } from "./scratch.ts";
 import { type ToolTree, treeArgv } from "./tool-tree.ts";
 import { type Workspace, writeFileWhole } from "./workspace.ts";
 
@@ -116,10 +117,7 @@ export async function packRoot(
   epoch: number,
 ): Promise<VerityImage> {
   const directory = `${workspace.cache}/root-images`;
-  const work = `${directory}/work.${process.pid}.tmp`;
-  await rm(work, { recursive: true, force: true });
-  await mkdir(work, { recursive: true });
-  try {
+  return await withScratch(workspace.cache, "root", async (work) => {
     const tarHash = await writeTar(`${work}/root.tar`, entries, epoch);
     const recipe = await readFile(new URL(import.meta.url));
     const key = createHash("sha256").update(recipe).update(tarHash).digest("hex").slice(0, 16);
@@ -130,12 +128,11 @@ export async function packRoot(
     workspace.say("packing the root file system");
     await makeFileSystem(tools, work, epoch);
     const facts = await appendHashTree(`${work}/root.img`);
+    await mkdir(directory, { recursive: true });
     await rename(`${work}/root.img`, path);
     await writeFileWhole(`${path}.json`, JSON.stringify(facts));
     return { path, ...facts };
-  } finally {
-    await rm(work, { recursive: true, force: true });
-  }
+  });
 }
 
 async function makeFileSystem(tools: ToolTree, work: string, epoch: number): Promise<void> {

@@ -1,7 +1,8 @@
 import { createHash } from "node:crypto";
-import { mkdir, rename, rm, stat } from "node:fs/promises";
+import { mkdir, rename, stat } from "node:fs/promises";
 import type { PackageLock } from "../lock.ts";
 import { debootstrap } from "./debootstrap.ts";
+import { withScratch } from "./scratch.ts";
 import type { Workspace } from "./workspace.ts";
 
 /** Files dpkg never unpacks: nobody reads manuals in a CVM. Licences stay. */
@@ -31,10 +32,7 @@ export async function installRootPackages(
   if (await stat(tar).then(() => true, () => false)) return tar;
 
   workspace.say(`installing ${lock.packages.length} packages into the ${lock.set} root`);
-  const work = `${directory}/${lock.set}.${process.pid}.tmp`;
-  await rm(work, { recursive: true, force: true });
-  try {
-    await mkdir(work, { recursive: true });
+  return await withScratch(workspace.cache, lock.set, async (work) => {
     await debootstrap(workspace, lock, {
       work,
       target: `${work}/root.tar`,
@@ -42,9 +40,8 @@ export async function installRootPackages(
       epoch,
       extra: EXCLUDED.map((option) => `--dpkgopt=${option}`),
     });
+    await mkdir(directory, { recursive: true });
     await rename(`${work}/root.tar`, tar);
     return tar;
-  } finally {
-    await rm(work, { recursive: true, force: true });
-  }
+  });
 }

@@ -1,8 +1,11 @@
-import { chmod, mkdir, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
+import { createHash } from "node:crypto";
+import { mkdir, readdir, readlink, rm, stat } from "node:fs/promises";
+import { writeFileAtomic } from "#adapters/files.ts";
 import { AppError } from "#core/errors/app-error.ts";
 import type { PackageLock } from "../lock.ts";
 import { command } from "./command.ts";
-import type { PackageStore } from "./package-store.ts";
+import { moveInto, withScratch } from "./scratch.ts";
+import type { Workspace } from "./workspace.ts";
 
 const LIBRARIES = ["usr/lib/x86_64-linux-gnu", "usr/lib"];
 const LOADER = "usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2";
@@ -13,33 +16,26 @@ export interface ToolTree {
   readonly directory: string;
 }
 
-/**
- * Unpacks the packages of a lock into `directory`. The stamp is written last, so a tree is either
- * whole or rebuilt; the same lock finds the same tree.
- */
+/** Unpacks the packages of a lock below `parent`, under a name that says what is in it; once. */
 export async function unpackToolTree(
-  directory: string,
+  workspace: Workspace,
+  parent: string,
   lock: PackageLock,
-  store: PackageStore,
 ): Promise<ToolTree> {
-  const stamp = lock.packages.map((p) => `${p.name} ${p.sha256}\n`).join("");
-  const stampFile = `${directory}/.stamp`;
-  if (await readFile(stampFile, "utf8").catch(() => "") === stamp) return { directory };
-  const temporary = `${directory}.${process.pid}.tmp`;
-  await rm(temporary, { recursive: true, force: true });
-  try {
-    await mkdir(temporary, { recursive: true });
-    for (const p of lock.packages) await command(["dpkg-deb", "-x", store.path(p), temporary]);
-    if (!(await isFile(`${temporary}/${LOADER}`))) {
+  const digests = lock.packages.map((p) => `${p.name} ${p.sha256}\n`).join("");
+  const key = createHash("sha256").update(digests).digest("hex").slice(0, 16);
+  const directory = `${parent}/${lock.set}-${key}`;
+  if (await isFile(`${directory}/${LOADER}`)) return { directory };
+  return await withScratch(workspace.cache, lock.set, async (work) => {
+    const tree = `${work}/tree`;
+    await mkdir(tree);
+    for (const p of lock.packages) await command(["dpkg-deb", "-x", workspace.store.path(p), tree]);
+    if (!(await isFile(`${tree}/${LOADER}`))) {
       throw new AppError("os-build/command-failed", `${lock.set} holds no ${LOADER}`);
     }
-    await writeFile(`${temporary}/.stamp`, stamp);
-    await rm(directory, { recursive: true, force: true });
-    await rename(temporary, directory);
-  } finally {
-    await rm(temporary, { recursive: true, force: true });
-  }
-  return { directory };
+    await moveInto(tree, directory);
+    return { directory };
+  });
 }
 
 /** The argv that runs a program of the tree. */
@@ -71,23 +67,23 @@ export async function writeTreeWrapper(
 
 /** An executable written whole or not at all. */
 export async function writeScript(path: string, text: string): Promise<void> {
-  const temporary = `${path}.${process.pid}.tmp`;
-  await writeFile(temporary, text);
-  await chmod(temporary, 0o755);
-  await rename(temporary, path);
+  await writeFileAtomic(path, text, 0o755);
 }
 
-/** Removes trees of earlier locks; `keep` are directory names. */
-export async function removeOtherTrees(
-  parent: string,
-  prefix: string,
-  keep: readonly string[],
-): Promise<void> {
+/** Removes trees of earlier locks, but for those a program still runs from. */
+export async function removeOtherTrees(parent: string, kept: ToolTree): Promise<void> {
+  const running = await runningPrograms();
   for (const name of await readdir(parent)) {
-    if (name.startsWith(prefix) && !keep.includes(name)) {
-      await rm(`${parent}/${name}`, { recursive: true, force: true });
-    }
+    const path = `${parent}/${name}`;
+    if (path === kept.directory || !/-[0-9a-f]{12,16}$/.test(name)) continue;
+    if (running.some((program) => program.startsWith(`${path}/`))) continue;
+    await rm(path, { recursive: true, force: true });
   }
+}
+
+async function runningPrograms(): Promise<string[]> {
+  const pids = (await readdir("/proc")).filter((name) => /^\d+$/.test(name));
+  return await Promise.all(pids.map((pid) => readlink(`/proc/${pid}/exe`).catch(() => "")));
 }
 
 function shellWord(text: string): string {

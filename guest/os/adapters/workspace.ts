@@ -12,6 +12,7 @@ import {
 import type { PackageSet } from "../package-set.ts";
 import { PrivateApt } from "./apt.ts";
 import { findMirror, type Mirror } from "./mirror.ts";
+import { withScratch } from "./scratch.ts";
 import { PackageStore } from "./package-store.ts";
 
 /** What every build step needs: where things are and how to speak to the user. */
@@ -49,15 +50,13 @@ export async function resolveToday(
   workspace: Workspace,
   sets: readonly PackageSet[],
 ): Promise<PackageLock[]> {
-  const apt = new PrivateApt(`${workspace.cache}/apt.${process.pid}`, workspace.mirror);
-  try {
+  return await withScratch(workspace.cache, "apt", async (directory) => {
+    const apt = new PrivateApt(directory, workspace.mirror);
     await apt.update();
     const locks: PackageLock[] = [];
     for (const set of sets) locks.push(await apt.resolve(set, new Date()));
     return locks;
-  } finally {
-    await apt.remove();
-  }
+  });
 }
 
 /** A lock whose packages are all in the store, and whether it is the committed one. */
