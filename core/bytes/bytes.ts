@@ -83,5 +83,7 @@ export function fromBase64(text: string, field = "base64 value"): Uint8Array {
   } catch (cause) {
     throw new AppError("input/malformed", `Cannot parse ${field}: not base64`, { cause });
   }
-  return Uint8Array.from(binary, (char) => char.charCodeAt(0));
+  const bytes = new Uint8Array(binary.length);
+  for (let i = 0; i < bytes.length; i++) bytes[i] = binary.charCodeAt(i);
+  return bytes;
 }

@@ -1,7 +1,7 @@
 import { utf8 } from "../bytes/bytes.ts";
 import { refusal, refusing } from "../errors/refusal.ts";
 import { type CertificateRevocationList, parseCrl } from "../x509/certificate-revocation-list.ts";
-import { ChainVerifier } from "../x509/chain.ts";
+import { ahead, ChainVerifier } from "../x509/chain.ts";
 import { pointOf, verifyEcdsa } from "../x509/ecdsa.ts";
 import { parsePemChain } from "../x509/pem-chain.ts";
 import type { X509Certificate } from "../x509/x509-certificate.ts";
@@ -75,30 +75,21 @@ export async function verifyCollateral(
   );
   const chains = new ChainVerifier({ ...trust, crls });
   const pckCrlChain = parseChain(collateral.pckCrlIssuerChain);
+  const tcbChain = parseChain(collateral.tcbInfoIssuerChain);
+  const qeChain = parseChain(collateral.qeIdentityIssuerChain);
+  chains.prepare([pckCrlChain, tcbChain, qeChain]);
+  const tcbSigned = signsText(tcbChain[0], collateral.tcbInfo, collateral.tcbInfoSignature);
+  const qeSigned = signsText(qeChain[0], collateral.qeIdentity, collateral.qeIdentitySignature);
   await chains.verify(pckCrlChain, "ca");
   await chains.verifyCrl(crls[1]!, pckCrlChain[0]!);
 
   const tcbInfo = refusing("collateral-malformed", () => parseTcbInfo(collateral.tcbInfo));
   requireCurrent("TCB info", tcbInfo, trust);
-  const tcbChain = parseChain(collateral.tcbInfoIssuerChain);
-  await verifySignedText(
-    chains,
-    "TCB info",
-    tcbChain,
-    collateral.tcbInfo,
-    collateral.tcbInfoSignature,
-  );
+  await requireSignedText(chains, "TCB info", tcbChain, tcbSigned);
 
   const qeIdentity = refusing("collateral-malformed", () => parseQeIdentity(collateral.qeIdentity));
   requireCurrent("QE identity", qeIdentity, trust);
-  const qeChain = parseChain(collateral.qeIdentityIssuerChain);
-  await verifySignedText(
-    chains,
-    "QE identity",
-    qeChain,
-    collateral.qeIdentity,
-    collateral.qeIdentitySignature,
-  );
+  await requireSignedText(chains, "QE identity", qeChain, qeSigned);
 
   const certificates = [...pckCrlChain, ...tcbChain, ...qeChain, trust.root];
   return {
@@ -119,14 +110,21 @@ export async function verifyQuoteSignatures(
   const pem = collateral.pckCertificateChain ??
     refusing("endorsement-missing", () => pckChainOf(quote));
   const chain = parseChain(pem);
+  collateral.chains.prepare([chain]);
+  const attestationKey = { curve: "P-256", point: pointOf(signatureData.attestationKey) } as const;
+  const quoteIsSigned = ahead(
+    verifyEcdsa(attestationKey, quote.signedBytes, signatureData.signature),
+  );
+  const [leaf] = chain;
+  const pckKey = leaf?.publicKey?.curve === "P-256" ? leaf.publicKey : undefined;
+  const qeIsSigned = pckKey &&
+    ahead(verifyEcdsa(pckKey, signatureData.qeReport, signatureData.qeReportSignature));
   await collateral.chains.verify(chain, "end-entity");
-  const leaf = chain[0]!;
-  const platform = refusing("certificate-malformed", () => pckPlatformOf(leaf));
-  const pckKey = leaf.publicKey;
-  if (pckKey?.curve !== "P-256") {
+  const platform = refusing("certificate-malformed", () => pckPlatformOf(leaf!));
+  if (!qeIsSigned) {
     throw refusal("certificate-usage-invalid", "The PCK certificate's key is not of P-256");
   }
-  if (!await verifyEcdsa(pckKey, signatureData.qeReport, signatureData.qeReportSignature)) {
+  if (!await qeIsSigned) {
     throw refusal(
       "quoting-enclave-signature-invalid",
       "The quoting enclave's report is not signed by the PCK key",
@@ -134,8 +132,7 @@ export async function verifyQuoteSignatures(
   }
   const qeReport = parseSgxReportBody(signatureData.qeReport);
   requireBinding(qeReport, signatureData);
-  const attestationKey = { curve: "P-256", point: pointOf(signatureData.attestationKey) } as const;
-  if (!await verifyEcdsa(attestationKey, quote.signedBytes, signatureData.signature)) {
+  if (!await quoteIsSigned) {
     throw refusal("quote-signature-invalid", "The quote is not signed by its attestation key");
   }
   return { quote, qeReport, platform };
@@ -148,16 +145,25 @@ export function requireQuoteAttributes({ body }: Quote): void {
   else requireTdAttributes(body.report);
 }
 
-async function verifySignedText(
+/** Intel signs texts with P-256 alone. */
+function signsText(
+  signer: X509Certificate | undefined,
+  text: string,
+  signature: Uint8Array,
+): Promise<boolean> {
+  const key = signer?.publicKey;
+  if (key?.curve !== "P-256") return Promise.resolve(false);
+  return ahead(verifyEcdsa(key, utf8(text), signature));
+}
+
+async function requireSignedText(
   chains: ChainVerifier,
   name: string,
   chain: readonly X509Certificate[],
-  text: string,
-  signature: Uint8Array,
+  isSigned: Promise<boolean>,
 ): Promise<void> {
   await chains.verify(chain, "end-entity");
-  const key = chain[0]!.publicKey;
-  if (key?.curve !== "P-256" || !await verifyEcdsa(key, utf8(text), signature)) {
+  if (!await isSigned) {
     throw refusal("collateral-signature-invalid", `The signature of the ${name} is wrong`);
   }
 }

@@ -2,7 +2,7 @@ import { sha256 } from "@noble/hashes/sha2.js";
 import { concatBytes, equalBytes, toHex } from "../bytes/bytes.ts";
 import { refusal, refusing } from "../errors/refusal.ts";
 import type { CertificateRevocationList } from "./certificate-revocation-list.ts";
-import { type EcdsaCurve, rawSignature, verifyEcdsa } from "./ecdsa.ts";
+import { type EcdsaCurve, type EcdsaPublicKey, rawSignature, verifyEcdsa } from "./ecdsa.ts";
 import { EXTENSION, KEY_USAGE, type X509Certificate } from "./x509-certificate.ts";
 
 /** Vendor chains have three certificates; more than this is nobody's. */
@@ -44,6 +44,26 @@ export class ChainVerifier {
 
   constructor(trust: ChainTrust) {
     this.#trust = trust;
+  }
+
+  /**
+   * Starts on every signature that verify() will ask for about these chains, all at once: signatures are
+   * checked on other threads, and one after the other they would mostly wait. Decides nothing.
+   */
+  prepare(chains: readonly (readonly X509Certificate[])[]): void {
+    const { root, crls } = this.#trust;
+    const issuers = [...chains.flat(), root];
+    for (const chain of chains) {
+      if (chain.length > MAX_CHAIN) continue;
+      for (const [depth, certificate] of chain.entries()) {
+        if (equalBytes(certificate.encoded, root.encoded)) continue;
+        void this.#isSignedBy(certificate, chain[depth + 1] ?? root);
+      }
+    }
+    for (const crl of crls) {
+      const issuer = issuers.find(({ subject }) => equalBytes(subject, crl.issuer));
+      if (issuer) void this.#isSignedBy(crl, issuer);
+    }
   }
 
   /**
@@ -140,14 +160,24 @@ export class ChainVerifier {
     const id = toHex(sha256(concatBytes(signed.tbs, signed.signature, issuer.spki)));
     const known = this.#verified.get(id);
     if (known) return known;
-    const raw = refusing(
-      "certificate-signature-invalid",
-      () => rawSignature(signed.signature, key.curve),
-    );
-    const verified = verifyEcdsa(key, signed.tbs, raw);
+    const verified = ahead(verifySigned(key, signed));
     this.#verified.set(id, verified);
     return verified;
   }
+}
+
+async function verifySigned(
+  key: EcdsaPublicKey,
+  { tbs, signature }: { readonly tbs: Uint8Array; readonly signature: Uint8Array },
+): Promise<boolean> {
+  const raw = refusing("certificate-signature-invalid", () => rawSignature(signature, key.curve));
+  return await verifyEcdsa(key, tbs, raw);
+}
+
+/** A promise that is awaited later, or by nobody when something else fails first. */
+export function ahead<T>(promise: Promise<T>): Promise<T> {
+  promise.catch(() => {}); // whoever awaits it is told
+  return promise;
 }
 
 function requireEndEntity(certificate: X509Certificate): void {
