@@ -1,7 +1,5 @@
 import { createHash } from "node:crypto";
-import { createReadStream, createWriteStream } from "node:fs";
-import { mkdir, open, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
-import { pipeline } from "node:stream/promises";
+import { readFile } from "node:fs/promises";
 import { toHex, utf8 } from "#core/bytes/bytes.ts";
 import { AppError } from "#core/errors/app-error.ts";
 import { encodeChecksumFile, osImageHash } from "#core/measurement/checksum-file.ts";
@@ -10,11 +8,9 @@ import { normalizeKernelHeader } from "#core/measurement/kernel-patch.ts";
 import { measureTdxImage } from "#core/measurement/measure-image.ts";
 import { encodeTdxMeasurementDocument } from "#core/measurement/tdx-measurement-document.ts";
 import { kernelCommandLine } from "../cmdline.ts";
-import { gptFrame } from "../gpt.ts";
+import { writeImageFolder } from "./image-folder.ts";
 import { type ImageParts, type PartsRequest, prepareParts } from "./image-parts.ts";
-import { removeAbandoned } from "./scratch.ts";
-import type { VerityImage } from "./root-file-system.ts";
-import type { Workspace } from "./workspace.ts";
+import { type Workspace, writeFileWhole } from "./workspace.ts";
 
 export interface ImageRequest extends PartsRequest {
   /** The folder that image folders are made in, absolute. */
@@ -45,28 +41,14 @@ const MEASUREMENT_FILE = "measurement.tdx.cbor";
 export async function buildImage(workspace: Workspace, request: ImageRequest): Promise<BuiltImage> {
   const { flavour, out, version } = request;
   const name = flavour === "dev" ? `dstack-dev-${version}` : `dstack-${version}`;
-  const directory = `${out}/${name}`;
   try {
     const parts = await prepareParts(workspace, request);
     const { files, digest } = await smallFiles(request, parts);
-    await mkdir(out, { recursive: true });
-    await removeAbandoned(out, /^\.(?:building|replaced)-.+\.(\d+)$/);
-    if (await isPresent(directory, files, parts.root)) {
-      return { directory, osImageHash: digest, written: false };
-    }
-    const work = `${out}/.building-${name}.${process.pid}`;
-    try {
-      await mkdir(work);
-      for (const [file, bytes] of files) await writeFile(`${work}/${file}`, bytes);
-      await writeDisk(`${work}/${ROOT_FILE}`, parts.root);
-      await syncAll(work);
-      // Beside the folder, for whoever must build the same again.
-      await writeFile(`${out}/${name}.lock.json`, JSON.stringify(parts.locks, null, 2) + "\n");
-      await publish(work, out, name);
-      return { directory, osImageHash: digest, written: true };
-    } finally {
-      await rm(work, { recursive: true, force: true });
-    }
+    const disk = { name: ROOT_FILE, root: parts.root };
+    const written = await writeImageFolder(out, name, files, disk);
+    // Beside the folder, for whoever must build the same again.
+    await writeFileWhole(`${out}/${name}.lock.json`, JSON.stringify(parts.locks, null, 2) + "\n");
+    return { directory: `${out}/${name}`, osImageHash: digest, written };
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== "ENOSPC") throw error;
     throw new AppError("os-build/disk-full", `No space left to build ${name}`, { cause: error });
@@ -110,67 +92,6 @@ async function smallFiles(
   files.set("sha256sum.txt", checksums);
   files.set("digest.txt", utf8(`${digest}\n`));
   return { files, digest };
-}
-
-/** Whether the folder holds exactly this image; a damaged one is built anew. */
-async function isPresent(
-  directory: string,
-  files: ReadonlyMap<string, Uint8Array>,
-  root: VerityImage,
-): Promise<boolean> {
-  for (const [file, bytes] of files) {
-    const there = await readFile(`${directory}/${file}`).catch(() => undefined);
-    if (there === undefined || !there.equals(bytes)) return false;
-  }
-  const expected = createHash("sha256");
-  for await (const chunk of diskBytes(root)) expected.update(chunk);
-  const actual = createHash("sha256");
-  try {
-    for await (const chunk of createReadStream(`${directory}/${ROOT_FILE}`)) {
-      actual.update(chunk as Uint8Array);
-    }
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") return false;
-    throw error;
-  }
-  return expected.digest().equals(actual.digest());
-}
-
-/** The file system and its hash tree as the one partition of a disk. */
-async function* diskBytes(root: VerityImage): AsyncGenerator<Uint8Array> {
-  const frame = gptFrame(root.size);
-  yield frame.before;
-  yield* createReadStream(root.path, { highWaterMark: 1 << 20 });
-  yield frame.after;
-}
-
-async function writeDisk(path: string, root: VerityImage): Promise<void> {
-  await pipeline(diskBytes(root), createWriteStream(path));
-}
-
-/** Puts the finished folder in place of an older one of the same name. */
-async function publish(work: string, out: string, name: string): Promise<void> {
-  const replaced = `${out}/.replaced-${name}.${process.pid}`;
-  await rename(`${out}/${name}`, replaced).catch((error: NodeJS.ErrnoException) => {
-    if (error.code !== "ENOENT") throw error;
-  });
-  await rename(work, `${out}/${name}`);
-  await rm(replaced, { recursive: true, force: true });
-  await sync(out);
-}
-
-async function syncAll(directory: string): Promise<void> {
-  for (const name of await readdir(directory)) await sync(`${directory}/${name}`);
-  await sync(directory);
-}
-
-async function sync(path: string): Promise<void> {
-  const file = await open(path, "r");
-  try {
-    await file.sync();
-  } finally {
-    await file.close();
-  }
 }
 
 function sha256(bytes: Uint8Array): Uint8Array {
