@@ -100,7 +100,8 @@ export function dataOf<T>(answer: Answer<T>): T {
       "dstackd wants a token: --token-file FILE, DSTACK_TOKEN_FILE or DSTACK_TOKEN",
     );
   }
-  throw new AppError("upstream/refused", text);
+  const code = response.headers.get("x-error-code");
+  throw new AppError("upstream/refused", code === null ? text : `${text} [${code}]`);
 }
 
 function textOf(error: unknown): string | undefined {

@@ -1,5 +1,5 @@
 import { serveHttp } from "#adapters/http-server.ts";
-import { serveUnix, unixFetch } from "#adapters/unix-http.ts";
+import { unixFetch } from "#adapters/unix-http.ts";
 import { JsonObject } from "#core/encoding/json-object.ts";
 import { errorChain } from "#core/errors/app-error.ts";
 import { makeWebFetch } from "#adapters/web-fetch.ts";
@@ -24,16 +24,17 @@ import {
   waitForSetup,
   WORK_DIR,
 } from "./guest-context.ts";
+import { openAgentSockets, type SocketApps } from "./agent-sockets.ts";
 
-const SOCKET_DIR = "/run/dstack";
 const EXTERNAL_PORT = 8090;
 const GUEST_API_PORT = 8000;
 const DOCKER_SOCKET = "/var/run/docker.sock";
 
 /** `dstack-guest agent [--watchdog] [-c FILE]`: serves until it is stopped. */
 export async function agentCommand(options: ReadonlyMap<string, string>): Promise<number> {
+  const sockets = await openAgentSockets();
   await waitForSetup();
-  await serveAgent(await readKeyedGuestContext(), options);
+  await serveAgent(await readKeyedGuestContext(), sockets.serve, options);
   await notifyServiceManager("READY=1");
   startWatchdog();
   return await new Promise<number>(() => {});
@@ -42,6 +43,7 @@ export async function agentCommand(options: ReadonlyMap<string, string>): Promis
 /** Opens every listener of the agent; resolves when all accept. */
 export async function serveAgent(
   context: KeyedGuestContext,
+  serveSockets: (apps: SocketApps) => void,
   options: ReadonlyMap<string, string> = new Map(),
 ): Promise<void> {
   const disks = await dataDisks(options.get("config") ?? `${WORK_DIR}/agent.json`);
@@ -52,8 +54,7 @@ export async function serveAgent(
     cloud: await readCloud(),
     log,
   });
-  await files.makeDirectory(SOCKET_DIR);
-  const [dstack, tappd] = [dstackSocketApp(agent), tappdSocketApp(agent)];
+  serveSockets({ dstack: dstackSocketApp(agent), tappd: tappdSocketApp(agent) });
   const docker = unixFetch(DOCKER_SOCKET, {
     timeoutMs: 0,
     maxResponseBytes: Number.MAX_SAFE_INTEGER,
@@ -64,15 +65,7 @@ export async function serveAgent(
     systemInfo,
     now: () => new Date(),
   });
-  await Promise.all([
-    serveUnix((request) => dstack.fetch(request), {
-      socket: { path: `${SOCKET_DIR}/dstack.sock`, mode: 0o777 },
-    }),
-    serveUnix((request) => tappd.fetch(request), {
-      socket: { path: `${SOCKET_DIR}/tappd.sock`, mode: 0o777 },
-    }),
-    serveHttp((request) => external.fetch(request), { host: "0.0.0.0", port: EXTERNAL_PORT }),
-  ]);
+  await serveHttp((request) => external.fetch(request), { host: "0.0.0.0", port: EXTERNAL_PORT });
   const { hostApiToken } = context.sysConfig;
   if (hostApiToken !== undefined) {
     const guestApi = guestApiApp(agent, {

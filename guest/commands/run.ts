@@ -5,6 +5,7 @@ import { files } from "../adapters/files.ts";
 import { notifyServiceManager, onStop } from "../adapters/service-manager.ts";
 import { createHostNotifier } from "../boot/host-notifier.ts";
 import type { AppOptions } from "../containers/app.ts";
+import { openAgentSockets } from "./agent-sockets.ts";
 import type { KeyedGuestContext } from "./guest-context.ts";
 import { prepareGuest } from "./setup.ts";
 
@@ -19,6 +20,7 @@ const STARTED_MARKER = "/run/dstack/app-started";
  * another overlaps: agent, gateway and containers start together once the data disk is there.
  */
 export async function runCommand(): Promise<number> {
+  const sockets = await openAgentSockets();
   if (!await prepareGuest(new Map())) return SETUP_FAILED;
   // Loaded while dockerd starts: setup did not need them.
   const [{ readKeyedGuestContext }, { serveAgent, startWatchdog }, app] = await Promise.all([
@@ -28,7 +30,7 @@ export async function runCommand(): Promise<number> {
   ]);
   const context = await readKeyedGuestContext();
   const options = await app.appOptions(context);
-  await serveAgent(context);
+  await serveAgent(context, sockets.serve);
   await notifyServiceManager("READY=1");
   startWatchdog();
 

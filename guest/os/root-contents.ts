@@ -125,7 +125,6 @@ export const KEPT_PATHS: readonly string[] = [
   "usr/lib/systemd/systemd-executor",
   "usr/lib/systemd/systemd-journald",
   "usr/lib/systemd/systemd-shutdown",
-  "usr/lib/systemd/systemd-socket-proxyd",
   // enough units to reach multi-user.target and to shut down
   ...[
     "basic.target",

@@ -48,12 +48,11 @@ const WANTED: Readonly<Record<string, readonly string[]>> = {
   "sockets.target": [
     "systemd-journald.socket",
     "systemd-journald-dev-log.socket",
-    "dstack-sock.socket",
-    "tappd-sock.socket",
   ],
   "multi-user.target": [
     "dstack-network.service",
     "dstack-guest.service",
+    "dstack-prefetch.service",
   ],
 };
 
