@@ -100,7 +100,8 @@ export function dataOf<T>(answer: Answer<T>): T {
       "dstackd wants a token: --token-file FILE, DSTACK_TOKEN_FILE or DSTACK_TOKEN",
     );
   }
-  const code = response.headers.get("x-error-code");
+  // pRPC answers carry the code in a header, `/v1` in the problem's type.
+  const code = response.headers.get("x-error-code") ?? problemCode(error);
   throw new AppError("upstream/refused", code === null ? text : `${text} [${code}]`);
 }
 
@@ -108,4 +109,10 @@ function textOf(error: unknown): string | undefined {
   if (typeof error !== "object" || error === null) return undefined;
   const { error: rpc, detail } = error as { error?: unknown; detail?: unknown };
   return [rpc, detail].find((text): text is string => typeof text === "string");
+}
+
+function problemCode(error: unknown): string | null {
+  const type = (error as { type?: unknown } | null | undefined)?.type;
+  const prefix = "urn:dstack-edge:error:";
+  return typeof type === "string" && type.startsWith(prefix) ? type.slice(prefix.length) : null;
 }
