@@ -148,6 +148,7 @@ function guest(scenario: Scenario) {
         }),
       isMountPoint: (path) => Promise.resolve(mounted.has(path)),
     },
+    meanwhile: () => Promise.resolve(void steps.push("meanwhile")),
     kmsTrust: () => ({
       makeTlsFetch: () => () => {
         steps.push("KMS request");
@@ -239,6 +240,7 @@ describe("setup of an app without a key provider", () => {
       assert.ok(vm.mounted.has(path), path);
     }
     assert.ok(vm.steps.lastIndexOf("mount --rbind") < vm.steps.indexOf("systemctl start"));
+    assert.ok(vm.steps.indexOf("meanwhile") < vm.steps.indexOf("systemctl start"));
   });
 
   test("init scripts run before docker does", async () => {

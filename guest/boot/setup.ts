@@ -67,6 +67,8 @@ export interface SetupPorts {
   readonly findDataDevice: (wanted: string | undefined) => Promise<string>;
   readonly dataDisk: Pick<DataDiskPorts, "openDisk" | "isMountPoint">;
   readonly kmsTrust: (parameters: KernelParameters, config: SysConfig) => KmsTrust;
+  /** Runs while the programs that make the disk do, and ends before any container starts. */
+  readonly meanwhile: () => Promise<void>;
   /** A line on the serial console, which the host reads. */
   readonly console: (line: string) => Promise<void>;
 }
@@ -199,7 +201,7 @@ async function prepare(boot: Boot): Promise<void> {
   ports.log("keys obtained");
   await extend(storageFsEvent("ext4"));
   await configureDocker(boot);
-  await openDataDisk(boot, keys);
+  await Promise.all([openDataDisk(boot, keys), ports.meanwhile()]);
   notifier.notify("instance.info", encodeInstanceInfo(instance));
   await extend(SYSTEM_READY);
   notifier.notify("boot.progress", "data disk ready");

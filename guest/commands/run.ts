@@ -5,7 +5,6 @@ import { files } from "../adapters/files.ts";
 import { notifyServiceManager, onStop } from "../adapters/service-manager.ts";
 import { createHostNotifier } from "../boot/host-notifier.ts";
 import type { AppOptions } from "../containers/app.ts";
-import { openAgentSockets } from "./agent-sockets.ts";
 import type { KeyedGuestContext } from "./guest-context.ts";
 import { prepareGuest } from "./setup.ts";
 
@@ -20,14 +19,14 @@ const STARTED_MARKER = "/run/dstack/app-started";
  * another overlaps: agent, gateway and containers start together once the data disk is there.
  */
 export async function runCommand(): Promise<number> {
-  const sockets = await openAgentSockets();
-  if (!await prepareGuest(new Map())) return SETUP_FAILED;
-  // Loaded while dockerd starts: setup did not need them.
-  const [{ readKeyedGuestContext }, { serveAgent, startWatchdog }, app] = await Promise.all([
-    import("./guest-context.ts"),
-    import("./agent.ts"),
-    import("./app.ts"),
-  ]);
+  // What comes after setup is loaded while setup waits for the disk's programs.
+  let rest: Awaited<ReturnType<typeof loadRest>> | undefined;
+  const prepared = await prepareGuest(new Map(), async () => {
+    rest = await loadRest();
+  });
+  if (!prepared) return SETUP_FAILED;
+  const { sockets, readKeyedGuestContext, serveAgent, startWatchdog, app } = rest ??=
+    await loadRest();
   const context = await readKeyedGuestContext();
   const options = await app.appOptions(context);
   await serveAgent(context, sockets.serve);
@@ -41,6 +40,19 @@ export async function runCommand(): Promise<number> {
   await stopApp(options, app.appPorts(context.sysConfig));
   void working; // ends with the process: systemd is waiting for that
   return 0;
+}
+
+/** The modules that setup does not need, and the sockets that must be there before any container is. */
+async function loadRest() {
+  const [{ openAgentSockets }, { readKeyedGuestContext }, { serveAgent, startWatchdog }, app] =
+    await Promise.all([
+      import("./agent-sockets.ts"),
+      import("./guest-context.ts"),
+      import("./agent.ts"),
+      import("./app.ts"),
+    ]);
+  const sockets = await openAgentSockets();
+  return { sockets, readKeyedGuestContext, serveAgent, startWatchdog, app };
 }
 
 async function work(context: KeyedGuestContext, options: AppOptions): Promise<void> {

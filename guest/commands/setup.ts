@@ -16,7 +16,10 @@ import { useSmallCurveTables } from "../curve-tables.ts";
 const WORK_DIR = "/var/volatile/dstack";
 
 /** Prepares the VM; false when it could not, which was reported where it belongs. */
-export async function prepareGuest(options: ReadonlyMap<string, string>): Promise<boolean> {
+export async function prepareGuest(
+  options: ReadonlyMap<string, string>,
+  meanwhile: () => Promise<void> = () => Promise.resolve(),
+): Promise<boolean> {
   useSmallCurveTables();
   const workDir = options.get("work-dir") ?? WORK_DIR;
   try {
@@ -38,6 +41,7 @@ export async function prepareGuest(options: ReadonlyMap<string, string>): Promis
       findDataDevice,
       dataDisk: { openDisk, isMountPoint },
       kmsTrust,
+      meanwhile,
       console: printOnConsole,
     });
     return true;

@@ -76,7 +76,7 @@ describe("starting the app", () => {
       "done",
     ]);
     // deno-fmt-ignore
-    assert.deepEqual(ran[0]!.argv.slice(0, 3), ["docker", "compose", "--progress"]);
+    assert.deepEqual(ran[0]!.argv.slice(0, 3), ["docker-compose", "--progress", "plain"]);
     assert.ok(ran[0]!.argv.includes("--remove-orphans"));
     assert.deepEqual(ran.slice(1).map(({ argv }) => argv.slice(0, 3)), [
       ["docker", "image", "prune"],

@@ -54,6 +54,7 @@ export async function startApp(options: AppOptions, ports: AppPorts): Promise<vo
   try {
     const usesDocker = compose.runner !== "bash";
     if (usesDocker) await waitForDocker(ports);
+    ports.log("docker answers");
     const env = compose.preLaunchScript === undefined
       ? options.env
       : await runPreLaunchScript(compose.preLaunchScript, options, ports);
@@ -61,6 +62,7 @@ export async function startApp(options: AppOptions, ports: AppPorts): Promise<vo
     else await runMainScript(compose.bashScript!, options.dir, env, ports);
     await ports.allElse();
     ports.notifier.notify("boot.progress", "done");
+    ports.log("app is up");
     if (usesDocker) await prune(ports);
   } catch (error) {
     const code = error instanceof AppError ? error.code : "internal";
@@ -83,7 +85,8 @@ export async function stopApp(options: AppOptions, ports: AppPorts): Promise<voi
 }
 
 function composeArgv(dir: string, ...command: string[]): string[] {
-  return ["docker", "compose", "--progress", "plain", "-f", `${dir}/${COMPOSE_FILE}`, ...command];
+  // Compose v2 by itself: as a plugin of `docker` a second large program would start first.
+  return ["docker-compose", "--progress", "plain", "-f", `${dir}/${COMPOSE_FILE}`, ...command];
 }
 
 async function composeUp(
