@@ -134,5 +134,5 @@ try {
   process.exitCode = await main(process.argv.slice(2));
 } catch (error) {
   say(`guest/os: ${errorChain(error)}`);
-  process.exitCode = 1;
+  process.exit(1); // steps that ran beside the failed one end with the process
 }

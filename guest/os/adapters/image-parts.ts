@@ -45,17 +45,29 @@ export async function prepareParts(
   const { lock: rootLock } = await fetchPackages(workspace, GUESTS[request.flavour]);
   const locks = [toolsLock, kernelLock, rootLock];
   const tools = await unpackToolTree(workspace, `${workspace.cache}/tools`, toolsLock);
-  const firmware = await buildFirmware(workspace);
-  const kernel = await prepareKernel(workspace, kernelLock, tools);
-  const parts = { firmware, kernel: kernel.image, locks };
+  // The longest step does not need the others.
+  const [firmware, guest] = await Promise.all([
+    buildFirmware(workspace),
+    prepareGuest(workspace, request, tools, locks, { kernelLock, rootLock }),
+  ]);
+  return { firmware, locks, ...guest };
+}
 
+async function prepareGuest(
+  workspace: Workspace,
+  request: PartsRequest,
+  tools: ToolTree,
+  locks: readonly PackageLock[],
+  { kernelLock, rootLock }: { kernelLock: PackageLock; rootLock: PackageLock },
+): Promise<Pick<ImageParts, "kernel" | "initramfs" | "root">> {
+  const kernel = await prepareKernel(workspace, kernelLock, tools);
   const directory = `${workspace.cache}/image-parts`;
   const key = await partsKey(workspace, request, locks);
   const initramfs = `${directory}/${key}.cpio.gz`;
   const known = await readFile(`${directory}/${key}.json`, "utf8").catch(() => undefined);
   if (known !== undefined) {
     const root = JSON.parse(known) as VerityImage;
-    if (await isFile(root.path)) return { ...parts, initramfs, root };
+    if (await isFile(root.path)) return { kernel: kernel.image, initramfs, root };
   }
   const epoch = epochOf(rootLock.resolvedAt);
   const installed = await installRootPackages(workspace, rootLock, epoch);
@@ -66,7 +78,7 @@ export async function prepareParts(
   await writeFileWhole(`${directory}/${key}.json`, JSON.stringify(root));
   await removeOldest(`${workspace.cache}/root-images`, ".verity", KEPT_ROOTS);
   await removeOldest(`${workspace.cache}/root-packages`, ".tar", KEPT_ROOTS);
-  return { ...parts, initramfs, root };
+  return { kernel: kernel.image, initramfs, root };
 }
 
 async function packInitramfs(

@@ -52,7 +52,6 @@ const WANTED: Readonly<Record<string, readonly string[]>> = {
   "multi-user.target": [
     "dstack-network.service",
     "dstack-guest.service",
-    "dstack-prefetch.service",
   ],
 };
 
