@@ -37,7 +37,7 @@ function worker(bindings: Record<string, string> = {}, pccsRequests: string[] = 
     script,
     compatibilityDate: "2026-01-01",
     bindings,
-    outboundService: (request) => {
+    outboundService: (request: { readonly url: string }) => {
       const { host, pathname, search } = new URL(request.url);
       pccsRequests.push(`${host}${pathname}`);
       const reply = cvm.platform.pccs(pathname, search.slice(1), new Date());
