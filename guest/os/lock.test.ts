@@ -4,8 +4,10 @@ import { test } from "node:test";
 import {
   describeLockChanges,
   encodePackageLock,
+  encodeSourceLock,
   type PackageLock,
   parsePackageLock,
+  parseSourceLock,
 } from "./lock.ts";
 import { PACKAGE_SETS } from "./package-set.ts";
 
@@ -93,10 +95,19 @@ test("changes name what came, went, moved and was replaced", () => {
 
 test("every package set has a committed lock for its present roots", () => {
   const folder = new URL("lock/", import.meta.url);
-  assert.deepEqual(readdirSync(folder).sort(), PACKAGE_SETS.map((s) => `${s.name}.json`).sort());
+  const expected = [...PACKAGE_SETS.map((set) => set.name), "firmware-source"];
+  assert.deepEqual(readdirSync(folder).sort(), expected.map((name) => `${name}.json`).sort());
   for (const set of PACKAGE_SETS) {
     const lock = parsePackageLock(readFileSync(new URL(`${set.name}.json`, folder), "utf8"));
     assert.equal(lock.set, set.name);
     assert.deepEqual(lock.roots, set.roots, `run: node guest/os/main.ts lock ${set.name}`);
   }
+});
+
+test("the firmware's source is edk2 2025.02, whose events verifiers know", () => {
+  const text = readFileSync(new URL("lock/firmware-source.json", import.meta.url), "utf8");
+  const lock = parseSourceLock(text);
+  assert.equal(lock.source, "edk2");
+  assert.match(lock.version, /^2025\.02-/);
+  assert.equal(encodeSourceLock(lock), text);
 });

@@ -32,20 +32,25 @@ export interface PackageLock {
   readonly packages: readonly LockedPackage[];
 }
 
+/** The tar files of one Debian source package. */
+export interface SourceLock {
+  readonly schema: 1;
+  readonly source: string;
+  readonly version: string;
+  /** As in `PackageLock`. */
+  readonly resolvedAt: string;
+  readonly files: readonly LockedFile[];
+}
+
 const NAME = /^[a-z0-9][a-z0-9+.-]+$/;
 const VERSION = /^[0-9][A-Za-z0-9.+~:-]*$/;
-const FILENAME = /^pool\/(?:[A-Za-z0-9+~_.-]+\/)+[A-Za-z0-9+~_.%-]+\.deb$/;
+const FILENAME = /^pool\/(?:[A-Za-z0-9+~_.-]+\/)+[A-Za-z0-9+~_.%-]+\.(?:deb|tar\.[gx]z)$/;
+const RESOLVED_AT = /^\d{8}T\d{6}Z$/;
 const MAX_PACKAGES = 2000;
 
 /** Reads a lock file; refuses anything a package fetch could be misled by. */
 export function parsePackageLock(text: string): PackageLock {
-  let value: unknown;
-  try {
-    value = JSON.parse(text);
-  } catch (cause) {
-    throw new AppError("input/malformed", "Cannot parse package lock: not JSON", { cause });
-  }
-  const lock = object(value, "package lock");
+  const lock = parseObject(text);
   if (lock["schema"] !== 1) bad(`unknown schema ${String(lock["schema"])}`);
   const packages = lock["packages"];
   if (!Array.isArray(packages)) bad("packages is not a list");
@@ -60,10 +65,28 @@ export function parsePackageLock(text: string): PackageLock {
   return {
     schema: 1,
     set: matching(lock["set"], "set", NAME),
-    resolvedAt: matching(lock["resolvedAt"], "resolvedAt", /^\d{8}T\d{6}Z$/),
+    resolvedAt: matching(lock["resolvedAt"], "resolvedAt", RESOLVED_AT),
     roots: roots.map((root) => matching(root, "roots", NAME)),
     packages: parsed,
   };
+}
+
+export function parseSourceLock(text: string): SourceLock {
+  const lock = parseObject(text);
+  if (lock["schema"] !== 1) bad(`unknown schema ${String(lock["schema"])}`);
+  const files = lock["files"];
+  if (!Array.isArray(files)) bad("files is not a list");
+  return {
+    schema: 1,
+    source: matching(lock["source"], "source", NAME),
+    version: matching(lock["version"], "version", VERSION),
+    resolvedAt: matching(lock["resolvedAt"], "resolvedAt", RESOLVED_AT),
+    files: files.map((file) => parseFile(object(file, "file"))),
+  };
+}
+
+export function encodeSourceLock(lock: SourceLock): string {
+  return JSON.stringify(lock, null, 2) + "\n";
 }
 
 /** The one textual form of a lock. */
@@ -92,21 +115,32 @@ function parsePackage(value: unknown): LockedPackage {
   const name = matching(p["name"], "name", NAME);
   const architecture = p["architecture"];
   if (architecture !== "amd64" && architecture !== "all") bad(`${name} is not for amd64`);
-  const archive = p["archive"];
-  if (archive !== "debian" && archive !== "debian-security") bad(`${name} is of another archive`);
-  const filename = matching(p["filename"], `filename of ${name}`, FILENAME);
-  if (filename.split("/").includes("..")) bad(`filename of ${name} leaves the pool`);
-  const size = p["size"];
-  if (typeof size !== "number" || !Number.isSafeInteger(size) || size <= 0) bad(`size of ${name}`);
-  return {
-    name,
-    version: matching(p["version"], `version of ${name}`, VERSION),
-    architecture,
-    archive,
-    filename,
-    size,
-    sha256: matching(p["sha256"], `sha256 of ${name}`, /^[0-9a-f]{64}$/),
-  };
+  const version = matching(p["version"], `version of ${name}`, VERSION);
+  return { name, version, architecture, ...parseFile(p) };
+}
+
+function parseFile(file: Record<string, unknown>): LockedFile {
+  const filename = matching(file["filename"], "filename", FILENAME);
+  if (filename.split("/").includes("..")) bad(`${filename} leaves the pool`);
+  const archive = file["archive"];
+  if (archive !== "debian" && archive !== "debian-security") {
+    bad(`${filename} is of another archive`);
+  }
+  const size = file["size"];
+  if (typeof size !== "number" || !Number.isSafeInteger(size) || size <= 0) {
+    bad(`size of ${filename}`);
+  }
+  const sha256 = matching(file["sha256"], `sha256 of ${filename}`, /^[0-9a-f]{64}$/);
+  return { archive, filename, size, sha256 };
+}
+
+function parseObject(text: string): Record<string, unknown> {
+  try {
+    return object(JSON.parse(text), "lock");
+  } catch (cause) {
+    if (cause instanceof AppError) throw cause;
+    throw new AppError("input/malformed", "Cannot parse package lock: not JSON", { cause });
+  }
 }
 
 function object(value: unknown, what: string): Record<string, unknown> {

@@ -7,9 +7,15 @@ import { bundleGuest } from "./adapters/guest-bundle.ts";
 import { buildImage } from "./adapters/image-builder.ts";
 import { checkReproducible } from "./adapters/reproducibility.ts";
 import { provideHostTools } from "./adapters/host-tools.ts";
-import { openWorkspace, resolveToday, writeFileWhole } from "./adapters/workspace.ts";
-import { describeLockChanges, encodePackageLock, parsePackageLock } from "./lock.ts";
-import { type Flavour, PACKAGE_SETS } from "./package-set.ts";
+import { openWorkspace, withApt, writeFileWhole } from "./adapters/workspace.ts";
+import { resolveFirmwareSource } from "./adapters/firmware.ts";
+import {
+  describeLockChanges,
+  encodePackageLock,
+  encodeSourceLock,
+  parsePackageLock,
+} from "./lock.ts";
+import { FIRMWARE_TOOLS, type Flavour, PACKAGE_SETS } from "./package-set.ts";
 
 const USAGE = `usage: guest/os/main.ts <command> [options]
 
@@ -118,15 +124,23 @@ async function lock(argv: string[]): Promise<number> {
   const sets = PACKAGE_SETS.filter((set) =>
     positionals.length === 0 || positionals.includes(set.name)
   );
-  for (const resolved of await resolveToday(workspace, sets)) {
-    const path = `${workspace.root}/guest/os/lock/${resolved.set}.json`;
-    const before = await readFile(path, "utf8").then(parsePackageLock).catch(() => undefined);
-    if (before !== undefined) {
-      for (const line of describeLockChanges(before, resolved)) say(line);
+  const folder = `${workspace.root}/guest/os/lock`;
+  await withApt(workspace, async (apt) => {
+    for (const set of sets) {
+      const resolved = await apt.resolve(set, new Date());
+      const path = `${folder}/${set.name}.json`;
+      const before = await readFile(path, "utf8").then(parsePackageLock).catch(() => undefined);
+      if (before !== undefined) {
+        for (const line of describeLockChanges(before, resolved)) say(line);
+      }
+      await writeFileWhole(path, encodePackageLock(resolved));
+      say(`${set.name}: ${resolved.packages.length} packages locked`);
     }
-    await writeFileWhole(path, encodePackageLock(resolved));
-    say(`${resolved.set}: ${resolved.packages.length} packages locked`);
-  }
+    if (positionals.length > 0 && !positionals.includes(FIRMWARE_TOOLS.name)) return;
+    const source = await resolveFirmwareSource(apt);
+    await writeFileWhole(`${folder}/firmware-source.json`, encodeSourceLock(source));
+    say(`firmware-source: ${source.source} ${source.version} locked`);
+  });
   return 0;
 }
 

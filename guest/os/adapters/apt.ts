@@ -1,8 +1,8 @@
 import { mkdir, readdir, readFile, stat, writeFile } from "node:fs/promises";
 import { AppError } from "#core/errors/app-error.ts";
-import type { DebianArchive, LockedPackage, PackageLock } from "../lock.ts";
+import type { DebianArchive, LockedFile, LockedPackage, PackageLock, SourceLock } from "../lock.ts";
 import type { PackageSet } from "../package-set.ts";
-import { CLEAN_ENV, commandText } from "./command.ts";
+import { CLEAN_ENV, command, commandText } from "./command.ts";
 import type { Mirror } from "./mirror.ts";
 
 const KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg";
@@ -80,8 +80,37 @@ export class PrivateApt {
     const packages = uris.map((uri) => this.#locked(decodeURIComponent(uri), byPath))
       .filter((p) => set.keep === undefined || set.keep.test(p.name));
     packages.sort((a, b) => (a.name < b.name ? -1 : 1));
-    const resolvedAt = now.toISOString().replace(/\.\d+Z$/, "Z").replaceAll(/[-:]/g, "");
-    return { schema: 1, set: set.name, resolvedAt, roots: set.roots, packages };
+    return { schema: 1, set: set.name, resolvedAt: stamp(now), roots: set.roots, packages };
+  }
+
+  /** The newest version of a source package that starts with `prefix`. */
+  async resolveSource(source: string, prefix: string, now: Date): Promise<SourceLock> {
+    const stanzas = (await this.#run(["apt-cache", "showsrc", source])).split("\n\n");
+    let found: SourceLock | undefined;
+    for (const stanza of stanzas) {
+      const field = (name: string) => new RegExp(`^${name}: (.*)$`, "m").exec(stanza)?.[1];
+      const version = field("Version");
+      const folder = field("Directory");
+      if (version?.startsWith(prefix) !== true || folder === undefined) continue;
+      if (found !== undefined && !(await isNewer(version, found.version))) continue;
+      const sums = /^Checksums-Sha256:[^\n]*\n((?: .*(?:\n|$))+)/m.exec(stanza)?.[1] ?? "";
+      const files = [...sums.matchAll(/^ ([0-9a-f]{64}) (\d+) (\S+\.tar\.[gx]z)$/gm)].map((
+        [, sha256, size, name],
+      ): LockedFile => ({
+        archive: folder.startsWith("pool/updates/") ? "debian-security" : "debian",
+        filename: `${folder}/${name}`,
+        size: Number(size),
+        sha256: sha256!,
+      }));
+      found = { schema: 1, source, version, resolvedAt: stamp(now), files };
+    }
+    if (found === undefined) {
+      throw new AppError(
+        "os-build/package-unavailable",
+        `The mirror has no source of ${source} ${prefix}`,
+      );
+    }
+    return found;
   }
 
   #locked(uri: string, byPath: ReadonlyMap<string, Stanza>): LockedPackage {
@@ -163,6 +192,16 @@ export class PrivateApt {
 }
 
 type Stanza = Omit<LockedPackage, "archive" | "filename">;
+
+async function isNewer(version: string, than: string): Promise<boolean> {
+  return await command(["dpkg", "--compare-versions", version, "gt", than])
+    .then(() => true, () => false);
+}
+
+/** `YYYYMMDDTHHMMSSZ`, as snapshot.debian.org names moments. */
+function stamp(now: Date): string {
+  return now.toISOString().replace(/\.\d+Z$/, "Z").replaceAll(/[-:]/g, "");
+}
 
 async function exists(path: string): Promise<boolean> {
   return await stat(path).then(() => true, () => false);

@@ -1,33 +1,21 @@
 import { createHash } from "node:crypto";
 import { copyFile, mkdir, readFile, rename, stat } from "node:fs/promises";
+import { basename } from "node:path";
 import { fileURLToPath } from "node:url";
+import { AppError } from "#core/errors/app-error.ts";
+import { parseSourceLock, type SourceLock } from "../lock.ts";
 import { FIRMWARE_TOOLS } from "../package-set.ts";
+import type { PrivateApt } from "./apt.ts";
 import { debootstrap } from "./debootstrap.ts";
 import { withScratch } from "./scratch.ts";
-import { fetchPackages, type Workspace } from "./workspace.ts";
+import { fetchPackages, withApt, type Workspace } from "./workspace.ts";
 
+const LOCK = fileURLToPath(new URL("../lock/firmware-source.json", import.meta.url));
 /**
- * Debian's source package of edk2-stable202502. Pinned here, not in a lock that is refreshed: from 202505
- * on the firmware measures other events into RTMR0 and no verifier in the field would accept it.
+ * Debian's packaging of edk2-stable202502. From 202505 on the firmware measures other events into RTMR0
+ * and no verifier in the field would accept it.
  */
-const SOURCES = [
-  {
-    name: "orig.tar.xz",
-    archive: "debian",
-    filename: "pool/main/e/edk2/edk2_2025.02.orig.tar.xz",
-    size: 29646336,
-    sha256: "b63b6053d6d89c74d9291f9e96fde1584be99e6fb9c169ba9511505129d6b049",
-  },
-  {
-    name: "debian.tar.xz",
-    archive: "debian",
-    filename: "pool/main/e/edk2/edk2_2025.02-8+deb13u1.debian.tar.xz",
-    size: 53652,
-    sha256: "e2a7f6fc58640818416a028d6d5e9dfc255697a7cdc60c14566c236df6bd9b08",
-  },
-] as const;
-/** A moment when snapshot.debian.org had them. */
-const SOURCES_AT = "20261122T000000Z";
+const UPSTREAM_VERSION = "2025.02-";
 const EPOCH = 1_740_700_800; // 2025-02-28, the release of edk2-stable202502
 const SCRIPT = fileURLToPath(new URL("../firmware/build.sh", import.meta.url));
 
@@ -37,8 +25,9 @@ const SCRIPT = fileURLToPath(new URL("../firmware/build.sh", import.meta.url));
  */
 export async function buildFirmware(workspace: Workspace): Promise<string> {
   const { lock } = await fetchPackages(workspace, FIRMWARE_TOOLS);
+  const sources = await fetchSources(workspace);
   const key = createHash("sha256").update(await readFile(SCRIPT))
-    .update(SOURCES.map((source) => source.sha256).join("\n"))
+    .update([...sources.values()].map((path) => basename(path)).join("\n"))
     .update(lock.packages.map((p) => p.sha256).join("\n")).digest("hex").slice(0, 16);
   const directory = `${workspace.cache}/firmware`;
   const firmware = `${directory}/ovmf-${key}.fd`;
@@ -47,12 +36,7 @@ export async function buildFirmware(workspace: Workspace): Promise<string> {
   workspace.say("building the TDX firmware from edk2 2025.02 (a few minutes, once)");
   return await withScratch(workspace.cache, "firmware", async (work) => {
     await mkdir(`${work}/build`);
-    for (const source of SOURCES) {
-      await copyFile(
-        await workspace.store.fetchFile(source, SOURCES_AT),
-        `${work}/build/${source.name}`,
-      );
-    }
+    for (const [name, path] of sources) await copyFile(path, `${work}/build/${name}`);
     await copyFile(SCRIPT, `${work}/build/build.sh`);
     await debootstrap(workspace, lock, {
       work,
@@ -69,4 +53,35 @@ export async function buildFirmware(workspace: Workspace): Promise<string> {
     await rename(`${work}/ovmf.fd`, firmware);
     return firmware;
   });
+}
+
+/** Asks the mirror for the newest packaging of the one upstream version that may be used. */
+export async function resolveFirmwareSource(apt: PrivateApt): Promise<SourceLock> {
+  return await apt.resolveSource("edk2", UPSTREAM_VERSION, new Date());
+}
+
+/** Paths, by digest, of `orig.tar.xz` and `debian.tar.xz`: the locked ones, else today's packaging, said loudly. */
+async function fetchSources(workspace: Workspace): Promise<Map<string, string>> {
+  const committed = parseSourceLock(await readFile(LOCK, "utf8"));
+  try {
+    return await fetchAll(workspace, committed);
+  } catch (error) {
+    if (!(error instanceof AppError) || error.code !== "os-build/package-unavailable") throw error;
+    const today = await withApt(workspace, resolveFirmwareSource);
+    workspace.say(
+      `WARNING: edk2 ${committed.version} is gone, building ${today.version}: the firmware, and ` +
+        "with it MRTD, differs from a release",
+    );
+    return await fetchAll(workspace, today);
+  }
+}
+
+async function fetchAll(workspace: Workspace, lock: SourceLock): Promise<Map<string, string>> {
+  const paths = new Map<string, string>();
+  for (const file of lock.files) {
+    const name = /\.(?:orig|debian)\.tar\.xz$/.exec(file.filename)?.[0].slice(1);
+    if (name === undefined) continue;
+    paths.set(name, await workspace.store.fetchFile(file, lock.resolvedAt));
+  }
+  return paths;
 }

@@ -45,17 +45,15 @@ export async function readCommittedLock(
   return parsePackageLock(await readFile(lockPath(workspace, set), "utf8"));
 }
 
-/** Asks the mirror what the sets are today. */
-export async function resolveToday(
+/** Runs `action` with an apt that knows what the mirror has today. */
+export async function withApt<T>(
   workspace: Workspace,
-  sets: readonly PackageSet[],
-): Promise<PackageLock[]> {
+  action: (apt: PrivateApt) => Promise<T>,
+): Promise<T> {
   return await withScratch(workspace.cache, "apt", async (directory) => {
     const apt = new PrivateApt(directory, workspace.mirror);
     await apt.update();
-    const locks: PackageLock[] = [];
-    for (const set of sets) locks.push(await apt.resolve(set, new Date()));
-    return locks;
+    return await action(apt);
   });
 }
 
@@ -90,7 +88,7 @@ export async function fetchPackages(workspace: Workspace, set: PackageSet): Prom
   if (earlier !== undefined && (await download(workspace, earlier)).length === 0) {
     return { lock: earlier, committed: false };
   }
-  const [today] = await resolveToday(workspace, [set]) as [PackageLock];
+  const today = await withApt(workspace, (apt) => apt.resolve(set, new Date()));
   const [missing] = await download(workspace, today);
   if (missing !== undefined) {
     throw new AppError(
