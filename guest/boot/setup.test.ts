@@ -199,8 +199,8 @@ describe("setup of an app without a key provider", () => {
     assert.ok(vm.written.has(READY_MARKER));
     assert.deepEqual(vm.notified.map(([event, text]) => event === "instance.info" ? event : text), [
       "requesting app keys",
-      "initializing data disk",
       "instance.info",
+      "initializing data disk",
       "data disk ready",
       "setting up docker",
     ]);
@@ -217,9 +217,11 @@ describe("setup of an app without a key provider", () => {
     assert.equal(keys.env_crypt_key, "");
   });
 
-  test("the header reaches the disk after the file system is made", async () => {
+  test("the header reaches the disk after the file system is made, and the host knows the seed", async () => {
     const vm = guest({});
     await vm.run();
+    const told = vm.steps.findIndex((step) => step.startsWith("notify instance.info"));
+    assert.ok(told >= 0 && told < vm.steps.indexOf("cryptsetup luksFormat"));
     const order = ["cryptsetup luksFormat", "cryptsetup open", "mkfs.ext4 -F", "write header"];
     const at = order.map((step) => vm.steps.indexOf(step));
     assert.deepEqual([...at].sort((a, b) => a - b), at);

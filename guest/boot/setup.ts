@@ -201,8 +201,10 @@ async function prepare(boot: Boot): Promise<void> {
   ports.log("keys obtained");
   await extend(storageFsEvent("ext4"));
   await configureDocker(boot);
-  await Promise.all([openDataDisk(boot, keys), ports.meanwhile()]);
+  // The host must know the seed before a disk exists that only this instance id's key opens.
   notifier.notify("instance.info", encodeInstanceInfo(instance));
+  await notifier.flush();
+  await Promise.all([openDataDisk(boot, keys), ports.meanwhile()]);
   await extend(SYSTEM_READY);
   notifier.notify("boot.progress", "data disk ready");
   ports.log("data disk mounted");
@@ -226,6 +228,7 @@ async function obtainKeys(
     const keys = await seededAppKeys(ports.random(32), attested);
     return { keys, osImageHash: new Uint8Array() };
   }
+  let isWaiting = false;
   const request = { urls: sysConfig.kmsUrls, vmConfig: sysConfig.vmConfig };
   return await requestAppKeys(
     request,
@@ -233,7 +236,8 @@ async function obtainKeys(
     {
       unavailable(error, retryInMs) {
         ports.log("no KMS answers", { error: errorChain(error), retryInMs });
-        notifier.notify("boot.progress", "waiting for the KMS");
+        if (!isWaiting) notifier.notify("boot.progress", "waiting for the KMS");
+        isWaiting = true;
         notifier.notify("boot.error", `${error.code}: ${errorChain(error)}`);
       },
       recovered() {
