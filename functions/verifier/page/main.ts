@@ -285,6 +285,12 @@ function choice(name: string, value: string, checked: boolean): HTMLElement {
   return h("label", { class: "choice" }, box, h("span", {}, value));
 }
 
+// Browsers give WebCrypto to secure contexts alone; without it nothing here can be verified.
+if (crypto.subtle === undefined) {
+  byId("insecure").hidden = false;
+  byId<HTMLButtonElement>("verify").disabled = true;
+}
+
 input("pccs-url").value = DEFAULT_PCCS_URL;
 const served = location.protocol.startsWith("http");
 byId("collateral-service-row").hidden = !served;

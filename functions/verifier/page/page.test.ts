@@ -330,3 +330,14 @@ pageTest("every control has a name, and the verdict gets the focus", async (page
   await page.locator("#verdict-title").waitFor();
   assert.equal(await page.evaluate(() => document.activeElement?.id), "verdict-title");
 });
+
+pageTest("without cryptography the page says what to do, and decides nothing", async (page) => {
+  await page.addInitScript(() => Object.defineProperty(crypto, "subtle", { value: undefined }));
+  await page.goto(home);
+  await page.getByRole("alert").filter({ hasText: "Open it over https or from localhost" })
+    .waitFor();
+  assert.equal(
+    await page.getByRole("button", { name: "Verify", exact: true }).isDisabled(),
+    true,
+  );
+});
