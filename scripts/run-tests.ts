@@ -88,6 +88,16 @@ const STEPS: readonly Step[] = [
     timeoutMs: 300_000,
   },
   {
+    name: "conformance",
+    what: "our predictions beside what other programs make",
+    commands: () => [
+      ["scripts/host-tools"],
+      ["scripts/host-tools", "--older"],
+      nodeTest(tests("tests/conformance/*.test.ts")),
+    ],
+    timeoutMs: 600_000,
+  },
+  {
     name: "e2e",
     what: "end to end in a real VM",
     commands: () => [nodeTest(tests("tests/e2e/*.test.ts"), 1)],

@@ -6,7 +6,7 @@ import { gitRevision } from "./adapters/git-revision.ts";
 import { bundleGuest } from "./adapters/guest-bundle.ts";
 import { buildImage } from "./adapters/image-builder.ts";
 import { checkReproducible } from "./adapters/reproducibility.ts";
-import { provideHostTools } from "./adapters/host-tools.ts";
+import { provideHostTools, provideOlderQemu } from "./adapters/host-tools.ts";
 import { openWorkspace, withApt, writeFileWhole } from "./adapters/workspace.ts";
 import { resolveFirmwareSource } from "./adapters/firmware.ts";
 import {
@@ -20,6 +20,7 @@ import { FIRMWARE_TOOLS, type Flavour, PACKAGE_SETS } from "./package-set.ts";
 const USAGE = `usage: guest/os/main.ts <command> [options]
 
   host-tools             provide QEMU >= 10 under .cache/host-tools/bin
+      --older            provide Debian stable's under .cache/older-qemu/bin instead, for tests
   bundle --flavour F     bundle the guest's program into dist/guest
   image --flavour F      build an image folder
       [--out DIR]        where (default .cache/images)
@@ -54,9 +55,15 @@ async function main(argv: string[]): Promise<number> {
 }
 
 async function hostTools(argv: string[]): Promise<number> {
-  const { values } = parseArgs({ args: argv, options: { qemu: { type: "string" } } });
+  const { values } = parseArgs({
+    args: argv,
+    options: { qemu: { type: "string" }, older: { type: "boolean", default: false } },
+  });
   const named = values.qemu ?? process.env["DSTACK_QEMU"];
-  const found = await provideHostTools(await openWorkspace(say), named === "" ? undefined : named);
+  const workspace = await openWorkspace(say);
+  const found = values.older
+    ? await provideOlderQemu(workspace)
+    : await provideHostTools(workspace, named === "" ? undefined : named);
   process.stdout.write(`${found.qemu}\n`);
   say(found.version);
   return 0;

@@ -22,6 +22,14 @@ export const HOST_TOOLS: PackageSet = {
   essential: false,
 };
 
+/** Debian stable's QEMU beside the one above: tests compare ACPI tables with both. */
+export const OLDER_QEMU: PackageSet = {
+  name: "older-qemu",
+  roots: ["qemu-system-x86"],
+  backports: [],
+  essential: false,
+};
+
 /**
  * What packs an image. Locked like the image itself: the bytes of a file system depend on the
  * version of the tool that wrote it, so the host's own are never used.
@@ -92,6 +100,7 @@ export const GUESTS: Readonly<Record<Flavour, PackageSet>> = {
 
 export const PACKAGE_SETS: readonly PackageSet[] = [
   HOST_TOOLS,
+  OLDER_QEMU,
   BUILD_TOOLS,
   FIRMWARE_TOOLS,
   KERNEL,

@@ -1,6 +1,7 @@
-import { type ChildProcessWithoutNullStreams, spawn } from "node:child_process";
+import { type ChildProcessWithoutNullStreams, execFileSync, spawn } from "node:child_process";
 import { existsSync } from "node:fs";
 import { createInterface } from "node:readline";
+import type { QemuRelease } from "#core/measurement/acpi/machine.ts";
 
 /** Where fw_cfg is on x86, and its file directory (QEMU docs/specs/fw_cfg.rst). */
 const DMA_PORT = { high: 0x514, low: 0x518 } as const;
@@ -10,11 +11,27 @@ const CONTROL = { read: 0x2, select: 0x8 } as const;
 const REQUEST_ADDRESS = 0x1000;
 const BUFFER_ADDRESS = 0x10_0000;
 
-/** $DSTACK_QEMU, else what scripts/host-tools unpacked; undefined when there is none. */
-export function qemuPath(): string | undefined {
-  const unpacked = new URL("../../.cache/host-tools/bin/qemu-system-x86_64", import.meta.url);
-  return [process.env["DSTACK_QEMU"], unpacked.pathname]
-    .find((path) => path !== undefined && existsSync(path));
+/** A QEMU on this machine and its release. */
+export interface FoundQemu {
+  readonly path: string;
+  readonly release: QemuRelease;
+}
+
+/**
+ * $DSTACK_QEMU, else what scripts/host-tools provided; and the older releases that
+ * `scripts/host-tools --older` unpacked beside it.
+ */
+export function qemus(): FoundQemu[] {
+  const cache = process.env["DSTACK_CACHE"] ??
+    new URL("../../.cache", import.meta.url).pathname;
+  const named = process.env["DSTACK_QEMU"] ?? `${cache}/host-tools/bin/qemu-system-x86_64`;
+  return [named, `${cache}/older-qemu/bin/qemu-system-x86_64`]
+    .filter((path) => existsSync(path))
+    .map((path) => {
+      const version = execFileSync(path, ["--version"], { encoding: "utf8" });
+      const [, major, minor, patch] = /version ([0-9]+)\.([0-9]+)\.([0-9]+)/.exec(version)!;
+      return { path, release: [Number(major), Number(minor), Number(patch)] };
+    });
 }
 
 /**
@@ -28,7 +45,7 @@ export class FrozenMachine {
 
   constructor(qemu: string, machineArguments: readonly string[]) {
     const frozen = ["-accel", "tcg", "-S", "-qtest", "stdio", "-qtest-log", "none"];
-    const silent = ["-nodefaults", "-display", "none", "-monitor", "none", "-serial", "none"];
+    const silent = ["-nodefaults", "-display", "none", "-monitor", "none"];
     this.#qemu = spawn(qemu, [...frozen, ...silent, ...machineArguments]);
     this.#answers = createInterface({ input: this.#qemu.stdout })[Symbol.asyncIterator]();
     this.#qemu.stderr.on("data", (chunk) => this.#errors.push(String(chunk)));

@@ -1,9 +1,15 @@
 import { mkdir } from "node:fs/promises";
 import { AppError } from "#core/errors/app-error.ts";
-import { HOST_TOOLS } from "../package-set.ts";
+import { HOST_TOOLS, OLDER_QEMU, type PackageSet } from "../package-set.ts";
 import { OLDEST_QEMU, qemuMajorVersion } from "../qemu-version.ts";
 import { commandText } from "./command.ts";
-import { removeOtherTrees, unpackToolTree, writeScript, writeTreeWrapper } from "./tool-tree.ts";
+import {
+  removeOtherTrees,
+  type ToolTree,
+  unpackToolTree,
+  writeScript,
+  writeTreeWrapper,
+} from "./tool-tree.ts";
 import { fetchPackages, type Workspace } from "./workspace.ts";
 
 /**
@@ -36,7 +42,8 @@ export async function provideHostTools(
   ) {
     await writeForwarders(bin, "qemu-system-x86_64", "qemu-img");
   } else {
-    await provideOwnQemu(workspace, directory, bin);
+    const { tree, modules } = await provideOwnQemu(workspace, HOST_TOOLS);
+    await writeTreeWrapper(`${bin}/qemu-img`, tree, "usr/bin/qemu-img", [], modules);
   }
   const version = await qemuVersion(qemu);
   if (version === undefined) {
@@ -45,28 +52,35 @@ export async function provideHostTools(
   return { qemu, version };
 }
 
-async function provideOwnQemu(workspace: Workspace, directory: string, bin: string): Promise<void> {
-  const { lock } = await fetchPackages(workspace, HOST_TOOLS);
+/** Makes `<cache>/older-qemu/bin/qemu-system-x86_64`. Returns its path and version. */
+export async function provideOlderQemu(
+  workspace: Workspace,
+): Promise<{ qemu: string; version: string }> {
+  await provideOwnQemu(workspace, OLDER_QEMU);
+  const qemu = `${workspace.cache}/${OLDER_QEMU.name}/bin/qemu-system-x86_64`;
+  return { qemu, version: (await qemuVersion(qemu))! };
+}
+
+/** Unpacks a set with a QEMU in it and writes `<cache>/<set>/bin/qemu-system-x86_64`. */
+async function provideOwnQemu(
+  workspace: Workspace,
+  set: PackageSet,
+): Promise<{ tree: ToolTree; modules: Readonly<Record<string, string>> }> {
+  const directory = `${workspace.cache}/${set.name}`;
+  await mkdir(`${directory}/bin`, { recursive: true });
+  const { lock } = await fetchPackages(workspace, set);
   const tree = await unpackToolTree(workspace, directory, lock);
-  const modules = `${tree.directory}/usr/lib/x86_64-linux-gnu/qemu`;
-  await writeTreeWrapper(`${bin}/qemu-img`, tree, "usr/bin/qemu-img", [], {
-    QEMU_MODULE_DIR: modules,
-  });
+  const modules = { QEMU_MODULE_DIR: `${tree.directory}/usr/lib/x86_64-linux-gnu/qemu` };
+  const data = ["qemu", "seabios"].map((name) => `${tree.directory}/usr/share/${name}`);
   await writeTreeWrapper(
-    `${bin}/qemu-system-x86_64`,
+    `${directory}/bin/qemu-system-x86_64`,
     tree,
     "usr/bin/qemu-system-x86_64",
-    [
-      "-L",
-      `${tree.directory}/usr/share/qemu`,
-      "-L",
-      `${tree.directory}/usr/share/seabios`,
-      "-L",
-      `${tree.directory}/usr/lib/ipxe/qemu`,
-    ],
-    { QEMU_MODULE_DIR: modules },
+    [...data, `${tree.directory}/usr/lib/ipxe/qemu`].flatMap((path) => ["-L", path]),
+    modules,
   );
   await removeOtherTrees(directory, tree);
+  return { tree, modules };
 }
 
 async function writeForwarders(bin: string, qemu: string, image: string): Promise<void> {
