@@ -1,3 +1,4 @@
+import { ByteWriter } from "../../bytes/byte-writer.ts";
 import { AppError } from "../../errors/app-error.ts";
 
 /** Where one table stands in the blob QEMU hands over as `etc/acpi/tables`. Offset and length in bytes. */
@@ -7,7 +8,14 @@ export interface AcpiTable {
   readonly length: number;
 }
 
+const HEADER_LENGTH = 36;
 const MAX_TABLES = 32;
+
+/** A table under QEMU's header. Its checksum stays 0: firmware fills it in as the loader tells it to. */
+export function encodeTable(signature: string, revision: number, body: Uint8Array): Uint8Array {
+  return new ByteWriter().utf8(signature).u32le(HEADER_LENGTH + body.length).u8(revision).u8(0)
+    .utf8("BOCHS ").utf8("BXPC    ").u32le(1).utf8("BXPC").u32le(1).bytes(body).finish();
+}
 
 /** Walks signature and length of each table up to the blob's zero padding. Throws `input/malformed`. */
 export function parseAcpiTables(blob: Uint8Array): readonly AcpiTable[] {
@@ -18,7 +26,7 @@ export function parseAcpiTables(blob: Uint8Array): readonly AcpiTable[] {
     const signature = String.fromCharCode(...blob.subarray(offset, offset + 4));
     const length = view.getUint32(offset + 4, true);
     if (!/^[A-Z0-9_]{4}$/.test(signature)) throw malformed(`no table at offset ${offset}`);
-    if (length < 36 || offset + length > blob.length) {
+    if (length < HEADER_LENGTH || offset + length > blob.length) {
       throw malformed(`${signature} has length ${length}`);
     }
     if (tables.length === MAX_TABLES) throw malformed(`more than ${MAX_TABLES} tables`);
