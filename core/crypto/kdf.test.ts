@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { fromHex, toHex, utf8 } from "../bytes/bytes.ts";
 import { deriveDhSecret, deriveKey, deriveP256 } from "./kdf.ts";
+import { k256PublicKey } from "./k256.ts";
 import { p256PublicPoint } from "./p256.ts";
 
 // attestation.md 4.4 and the ra-tls kdf test of the reference (kms.md 11.1 vector 1).
@@ -39,5 +40,20 @@ test("a guest's GetKey derives from the app key and the path", () => {
   assert.equal(
     toHex(deriveKey(appKey, ["vms"], 32)),
     "9db79b3fefe69f2a7b7efbc908c854bf845a629023361f2c9cb3db09fb99010f",
+  );
+});
+
+test("GetKey of the reference's simulator gives its bytes", () => {
+  // kms.md 11.1 vector 3 and 11.2
+  const appKey = fromHex("d6e88992cdeeee35fe70b5db61ab66cdb191fb9b6ec9313757ef162dd7214d5d");
+  const key = deriveKey(appKey, ["/test/path"], 32);
+  assert.equal(toHex(key), "b9fbb7171185c421c58610a2acba8ceae93623ae47815618cbad1e98fc042cb7");
+  assert.equal(
+    toHex(k256PublicKey(key)),
+    "02c1082e78670feed1c847db81dbd71be37e4d53200a746c0a89f0afa8173cf566",
+  );
+  assert.equal(
+    toHex(deriveKey(appKey, ["vms"], 32)),
+    "1091a4d6721f6a719ca57320e4975f7e237649131111ee1c5032f661dc1cfef2",
   );
 });

@@ -1,12 +1,16 @@
 import assert from "node:assert/strict";
+import { readdir } from "node:fs/promises";
+import { type AddressInfo, connect as connectTcp, createServer as createTcpServer } from "node:net";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
+import { sha256 } from "@noble/hashes/sha2.js";
 import type { Listening } from "#adapters/listening.ts";
 import { serveUnix } from "#adapters/unix-http.ts";
 import { appInfoOf } from "#core/attestation/app-info.ts";
 import { appraise } from "#core/attestation/appraise.ts";
 import { decodeAttestation, encodeAttestation } from "#core/attestation/versioned-attestation.ts";
-import { toHex } from "#core/bytes/bytes.ts";
+import { fromHex, toHex } from "#core/bytes/bytes.ts";
+import { k256PublicKey } from "#core/crypto/k256.ts";
 import { AppError } from "#core/errors/app-error.ts";
 import type { Certificate } from "#core/ra-tls/certificate.ts";
 import { requirePeerEvidence } from "#core/ra-tls/peer.ts";
@@ -141,6 +145,127 @@ test("without its agent a KMS that must attest does not start", async () => {
       error instanceof AppError && error.code === "config/invalid" &&
       /guest agent/.test(error.message),
   );
+});
+
+/** A TCP relay whose connections go to `ports` in turn, the last one for all that follow. */
+async function relay(ports: readonly number[]) {
+  let accepted = 0;
+  const server = createTcpServer((socket) => {
+    const port = ports[Math.min(accepted++, ports.length - 1)]!;
+    const upstream = connectTcp(port, "127.0.0.1");
+    for (const [end, other] of [[socket, upstream], [upstream, socket]] as const) {
+      end.on("error", () => {}).on("close", () => other.destroy());
+    }
+    socket.pipe(upstream).pipe(socket);
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  return {
+    url: `https://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    close: () => new Promise((resolve) => server.close(resolve)),
+  };
+}
+
+/** Starts a KMS without keys, has `use` call its onboarding server, and ends it. */
+async function onboarding(
+  name: string,
+  use: (
+    ask: (
+      method: string,
+      body?: object,
+    ) => Promise<{ status: number; body: Record<string, string> }>,
+  ) => Promise<void>,
+): Promise<KmsService | Error> {
+  around.lines.length = 0;
+  const starting = around.start({
+    ...IN_CVM,
+    cert_dir: join(around.directory, name),
+    onboard: { address: "127.0.0.1", port: 0 },
+    site_name: "rack 7",
+  }, [agentSocket]).catch((error) => error as Error);
+  const address = await waitingAddress();
+  try {
+    await use(async (method, body = {}) => {
+      const response = await fetch(`http://${address}/prpc/Onboard.${method}?json`, {
+        method: "POST",
+        body: JSON.stringify(body),
+      });
+      return { status: response.status, body: await response.json() };
+    });
+  } finally {
+    await (await fetch(`http://${address}/finish`)).text();
+  }
+  return await starting;
+}
+
+test("a second KMS takes the root keys over from the first and gives the same answers", async () => {
+  await allowKms([mrAggregated]);
+  await withKms(async (source) => {
+    const second = await onboarding("second", async (ask) => {
+      const info = await ask("GetAttestationInfo");
+      assert.equal(info.body["mr_aggregated"], mrAggregated);
+      assert.equal(info.body["site_name"], "rack 7");
+      assert.equal(info.body["tee_variant"], "dstack-tdx");
+      assert.equal(info.body["os_image_hash"], toHex(kmsCvm.osImageHash));
+      assert.equal(toHex(sha256(fromHex(info.body["ppid"]!))), info.body["device_id"]);
+      const { status, body } = await ask("Onboard", {
+        source_url: `https://127.0.0.1:${source.port}/`,
+        domain: "127.0.0.1",
+      });
+      assert.equal(status, 200, body["error"]);
+      assert.equal(body["k256_pubkey"], toHex(k256PublicKey(source.identity.k256Key)));
+      const again = await ask("Onboard", { source_url: "https://127.0.0.1:1", domain: "a" });
+      assert.deepEqual(again.body, { error: "KMS has already been onboarded" });
+      const bootstrap = await ask("Bootstrap", { domain: "a" });
+      assert.deepEqual(bootstrap.body, { error: "KMS has already been bootstrapped" });
+    });
+    assert.ok(!(second instanceof Error), String(second));
+    try {
+      assert.deepEqual(second.identity.caKey, source.identity.caKey);
+      assert.deepEqual(second.identity.k256Key, source.identity.k256Key);
+      assert.deepEqual(second.identity.tempCaKey, source.identity.tempCaKey);
+      assert.notDeepEqual(second.identity.rpcKey, source.identity.rpcKey);
+      const [theirs, ours] = await Promise.all(
+        [source, second].map((kms) => stranger(kms).getMeta()),
+      );
+      assert.deepEqual(ours!.bootstrapInfo, theirs!.bootstrapInfo);
+    } finally {
+      await second.close();
+    }
+  });
+});
+
+test("a source that is not allowed, attested or steady gives no keys", async () => {
+  await allowKms([mrAggregated]);
+  await withKms(async (source) => {
+    const other = await around.start({
+      ...IN_CVM,
+      cert_dir: join(around.directory, "other"),
+    }, [agentSocket]);
+    const plain = await around.start({ cert_dir: join(around.directory, "plain") });
+    const switching = await relay([source.port, other.port]);
+    const onboard = (port: number | string, domain = "127.0.0.1") => ({
+      source_url: typeof port === "string" ? port : `https://127.0.0.1:${port}`,
+      domain,
+    });
+    const ended = await onboarding("third", async (ask) => {
+      const refused = async (request: object) => (await ask("Onboard", request)).body["error"]!;
+      assert.match(await refused(onboard(plain.port)), /attestation extension missing$/);
+      assert.equal(
+        await refused(onboard(switching.url)),
+        "The source changed its key while it was asked",
+      );
+      assert.match(await refused(onboard("http://127.0.0.1:1")), /^Invalid source_url/);
+      assert.match(await refused(onboard(source.port, "-a")), /^Invalid domain/);
+      await allowKms([]);
+      assert.equal(
+        await refused(onboard(source.port)),
+        "Failed to onboard: Source KMS is not allowed for onboarding: Boot denied: aggregated MR not allowed",
+      );
+    });
+    assert.ok(ended instanceof AppError && ended.message === "Failed to onboard", String(ended));
+    assert.deepEqual(await readdir(join(around.directory, "third")), []);
+    await Promise.all([other.close(), plain.close(), switching.close()]);
+  });
 });
 
 async function withKms(use: (kms: KmsService) => Promise<void>): Promise<void> {

@@ -4,6 +4,7 @@ import { sha256 } from "@noble/hashes/sha2.js";
 import { serveHttp } from "#adapters/http-server.ts";
 import { serveHttps } from "#adapters/https-server.ts";
 import type { Listening } from "#adapters/listening.ts";
+import { makeTlsFetch } from "#adapters/tls-fetch.ts";
 import { unixFetch } from "#adapters/unix-http.ts";
 import { makeWebFetch } from "#adapters/web-fetch.ts";
 import { ratlsReportData } from "#core/attestation/report-data.ts";
@@ -34,6 +35,7 @@ import {
 import { createOnboardApp } from "#functions/kms/onboard-app.ts";
 import type { Appraise, DecidingPorts, KmsLog, SelfAttestation } from "#functions/kms/ports.ts";
 import { attestationExtension } from "#functions/kms/sign-cert.ts";
+import { imageCacheDirectory } from "./image-cache.ts";
 import { keyDirectory } from "./key-directory.ts";
 import { openKmsDatabase } from "./kms-database.ts";
 import { readTrustAnchors } from "./trust-anchors.ts";
@@ -141,7 +143,11 @@ export async function startKms(
     listening.push(server);
     let adminServer: Listening | undefined;
     if (admin !== undefined) {
-      const app = createAdminApp({ ...ports, token: admin.token });
+      const app = createAdminApp({
+        ...ports,
+        token: admin.token,
+        imageCache: imageCacheDirectory(config.core.image.cache_dir),
+      });
       adminServer = await serveHttp(app.fetch, { host: admin.address, port: admin.port });
       listening.push(adminServer);
     }
@@ -173,6 +179,7 @@ async function ensureKeys(
   const app = createOnboardApp({
     ...ports,
     files,
+    peerFetch: (tls) => makeTlsFetch({ ...tls, verify: "none", checkHostname: false }),
     version: options.version,
     finish: () => finished.resolve(),
   });

@@ -9,6 +9,7 @@ import { encodeAttestation, stripAttestation } from "#core/attestation/versioned
 import { encodeP256Pkcs8, p256Spki, parseP256Pkcs8, randomP256Scalar } from "#core/crypto/p256.ts";
 import { decodeOnePem } from "#core/encoding/pem.ts";
 import { AppError } from "#core/errors/app-error.ts";
+import type { FetchLike } from "#core/http/fetch-like.ts";
 import { noMetrics } from "#core/http/metrics.ts";
 import { buildCertificate } from "#core/ra-tls/certificate-builder.ts";
 import {
@@ -127,6 +128,14 @@ export interface GuestOptions {
 
 /** A guest that asks with evidence in its client certificate, as the reference's do. */
 export async function guest(service: KmsService, options: GuestOptions = {}) {
+  return prpcClient(KMS, { baseUrl: baseUrl(service), fetch: await guestFetch(service, options) });
+}
+
+/** The TLS of `guest`. */
+export async function guestFetch(
+  service: KmsService,
+  options: GuestOptions = {},
+): Promise<FetchLike> {
   const { spec, tamper = (attestation) => attestation, bare, onServer } = options;
   const { tempCaCert, tempCaKey, caCert } = await stranger(service).getTempCaCert();
   const key = randomP256Scalar();
@@ -143,7 +152,7 @@ export async function guest(service: KmsService, options: GuestOptions = {}) {
     attestation: bare ? undefined : encodeAttestation(stripAttestation(tamper(made.attestation))),
   });
   const root = parseCertificatePem(caCert);
-  const fetch = makeTlsFetch({
+  return makeTlsFetch({
     verify: "ca",
     checkHostname: true,
     caPem: caCert,
@@ -157,7 +166,6 @@ export async function guest(service: KmsService, options: GuestOptions = {}) {
       onServer?.(server);
     },
   });
-  return prpcClient(KMS, { baseUrl: baseUrl(service), fetch });
 }
 
 /** What a refused call says. Throws when the call succeeds. */

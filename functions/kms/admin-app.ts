@@ -1,10 +1,21 @@
 import { createRoute, OpenAPIHono, z } from "@hono/zod-openapi";
 import { apiAuth } from "#core/http/api-auth.ts";
 import { problemHandler, problemNotFound, refuseInvalidInput } from "#core/http/problem.ts";
+import { AppError } from "#core/errors/app-error.ts";
+import { Admin } from "#core/rpc/gen/kms_pb.ts";
+import { prpcOpenApi } from "#core/rpc/openapi.ts";
+import { prpcRoutes } from "#core/rpc/server.ts";
 import type { KmsDecision } from "#functions/db/kms-decisions.ts";
 import type { KmsPorts } from "./ports.ts";
 
+/** What verification keeps of OS images, by hash. */
+export interface ImageCache {
+  /** `hash`: lower-case hex, or "all". Nothing happens where there is none. */
+  readonly clear: (kind: "images" | "measurements", hash: string) => Promise<void>;
+}
+
 export interface AdminPorts extends Pick<KmsPorts, "decisions" | "log" | "version"> {
+  readonly imageCache: ImageCache;
   /** Undefined only where the operator asked for no authentication. */
   readonly token: string | undefined;
 }
@@ -66,6 +77,7 @@ export function createAdminApp(ports: AdminPorts): OpenAPIHono {
   if (ports.token !== undefined) {
     app.use(apiAuth({ tokens: [ports.token], realm: "dstack-kms admin", queryToken: false }));
   }
+  app.route("/prpc", adminRpc(ports));
   app.openapi(listRoute, async (c) => {
     const { limit, before, app_id: appId, outcome } = c.req.valid("query");
     const decisions = await ports.decisions.list({ limit, before, appId, outcome });
@@ -75,14 +87,44 @@ export function createAdminApp(ports: AdminPorts): OpenAPIHono {
   return app;
 }
 
+/** The reference's Admin service (kms.md 2.2). */
+function adminRpc({ imageCache }: AdminPorts) {
+  return prpcRoutes(Admin, {
+    clearImageCache: async ({ imageHash, configHash }) => {
+      const hashes = [["images", imageHash], ["measurements", configHash]] as const;
+      for (const [, hash] of hashes) requireCacheKey(hash);
+      for (const [kind, hash] of hashes) {
+        if (hash !== "") await imageCache.clear(kind, hash.toLowerCase());
+      }
+      return {};
+    },
+  }, { trim: "Admin.", context: () => undefined });
+}
+
+/** A key becomes a file name: nothing but hex passes. */
+function requireCacheKey(key: string): void {
+  if (key !== "all" && !/^[0-9a-fA-F]{0,128}$/.test(key)) {
+    throw new AppError("input/malformed", "invalid cache key");
+  }
+}
+
 /** The document of `/openapi.json`. */
 export function kmsAdminOpenApi(version: string): object {
   const described = new OpenAPIHono();
   described.openAPIRegistry.registerPath(listRoute);
-  return described.getOpenAPI31Document({
+  const document = described.getOpenAPI31Document({
     openapi: "3.1.0",
     info: { title: "dstack KMS admin", version },
   });
+  const rpc = prpcOpenApi([{ service: Admin, path: "/prpc" }]);
+  return {
+    ...document,
+    paths: { ...document.paths, ...rpc.paths },
+    components: {
+      ...document.components,
+      schemas: { ...document.components?.schemas, ...rpc.components.schemas },
+    },
+  };
 }
 
 /** The JSON form of a decision, in the API and in log lines. */

@@ -12,6 +12,7 @@ import {
   type KeyFiles,
   requireNoKeys,
   storeNewKeys,
+  wipe,
 } from "./key-store.ts";
 import type { DecidingPorts } from "./ports.ts";
 import { authReasonCode, denied } from "./reasons.ts";
@@ -43,7 +44,11 @@ export function bootstrap(
     const bootstrapInfo = attestation === undefined
       ? undefined
       : { caPublicKey, k256PublicKey: k256Public, attestation };
-    await storeNewKeys(files, { keys, domain, bootstrapInfo });
+    try {
+      await storeNewKeys(files, { keys, domain, bootstrapInfo });
+    } finally {
+      wipe(keys);
+    }
     subject.note = `root keys made for ${domain}, CA ${toHex(caPublicKey).slice(-16)}`;
     return { caPublicKey, k256PublicKey: k256Public, attestation };
   });

@@ -77,6 +77,11 @@ export function generateKeySet(): KmsKeySet {
   };
 }
 
+/** Overwrites keys that stand in their files, or that nobody needs any more. */
+export function wipe(keys: KmsKeySet): void {
+  for (const key of [keys.caKey, keys.k256Key, keys.tempCaKey, keys.rpcKey]) key.fill(0);
+}
+
 /** Whether there are keys to serve. Throws `config/invalid` when only some of them are there. */
 export async function hasKeys(files: KeyFiles): Promise<boolean> {
   const found = await present(files, KEYS);

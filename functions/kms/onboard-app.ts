@@ -5,11 +5,10 @@ import type { AppVersion } from "#core/http/operations.ts";
 import { Onboard } from "#core/rpc/gen/kms_pb.ts";
 import { prpcRoutes } from "#core/rpc/server.ts";
 import { bootstrap } from "./bootstrap.ts";
-import type { KeyFiles } from "./key-store.ts";
-import type { DecidingPorts } from "./ports.ts";
+import { attestationInfo } from "./attestation-info.ts";
+import { onboardFrom, type OnboardingPorts } from "./onboard.ts";
 
-export interface OnboardPorts extends DecidingPorts {
-  readonly files: KeyFiles;
+export interface OnboardPorts extends OnboardingPorts {
   readonly version: AppVersion;
   /** The operator is done: the caller ends this server once the answer is out. */
   readonly finish: () => void;
@@ -22,19 +21,24 @@ export interface OnboardPorts extends DecidingPorts {
 export function createOnboardApp(ports: OnboardPorts): Hono {
   const app = new Hono();
   let lock: Promise<unknown> = Promise.resolve();
+  /** Keys are made or taken over by one call at a time. */
+  const inTurn = <T>(work: () => Promise<T>): Promise<T> => {
+    const done = lock.then(work);
+    lock = done.catch(() => {}); // the caller gets the failure, the next one its turn
+    return done;
+  };
   const routes = prpcRoutes(Onboard, {
-    bootstrap: ({ domain }) => {
-      const done = lock.then(async () => {
+    bootstrap: ({ domain }) =>
+      inTurn(async () => {
         const made = await bootstrap(ports, ports.files, domain);
         return {
           caPubkey: made.caPublicKey,
           k256Pubkey: made.k256PublicKey,
           attestation: made.attestation ?? new Uint8Array(),
         };
-      });
-      lock = done.catch(() => {}); // the caller gets the failure, the next one its turn
-      return done;
-    },
+      }),
+    onboard: (request) => inTurn(async () => ({ k256Pubkey: await onboardFrom(ports, request) })),
+    getAttestationInfo: () => attestationInfo(ports),
     finish: () => {
       ports.finish();
       return {};

@@ -5,6 +5,7 @@ import { parseArgs } from "node:util";
 import openapiTS, { astToString } from "openapi-typescript";
 import { authOpenApi } from "#functions/auth/app.ts";
 import { gatewayOpenApi } from "#functions/gateway/app.ts";
+import { kmsAdminOpenApi } from "#functions/kms/admin-app.ts";
 import { kmsOpenApi } from "#functions/kms/app.ts";
 import { verifierOpenApi } from "#functions/verifier/openapi.ts";
 import { openApiDocument as dstackdOpenApi } from "#host-daemon/api/app.ts";
@@ -16,6 +17,7 @@ const DOCUMENTS: Readonly<Record<string, (version: string) => object>> = {
   dstackd: dstackdOpenApi,
   gateway: gatewayOpenApi,
   kms: kmsOpenApi,
+  "kms-admin": kmsAdminOpenApi,
   verifier: verifierOpenApi,
 };
 
