@@ -13,7 +13,7 @@ import { authenticodeSha256, authenticodeSha384 } from "./authenticode.ts";
 import { sha256Of, sha384Of } from "./digest.ts";
 import { normalizeKernelHeader, patchKernel } from "./kernel-patch.ts";
 import { expectedTdxRegisters } from "./expected-registers.ts";
-import { measuredCmdline, measureImage, measureTdxImage } from "./measure-image.ts";
+import { measuredCmdline, MeasuredImage, measureTdxImage } from "./measure-image.ts";
 import {
   encodeTdxMeasurementDocument,
   parseTdxMeasurementDocument,
@@ -125,7 +125,10 @@ test("an image and its measurement document predict the same registers", async (
   for (const memoryBytes of [2 * GIB, 0xb0000000, 16 * GIB]) {
     for (const twoPass of [false, true]) {
       const shape = { memoryBytes, twoPass, acpiDigests: ACPI };
-      const fromImage = await measureImage(FILES, { ...shape, kernelHeader: "patched" });
+      const fromImage = await new MeasuredImage(FILES).measure({
+        ...shape,
+        kernelHeader: "patched",
+      });
       assert.deepEqual(fromImage, expectedTdxRegisters({ ...shape, document }));
     }
   }
@@ -133,8 +136,8 @@ test("an image and its measurement document predict the same registers", async (
 
 test("only the image itself predicts other memory sizes", async () => {
   const shape = { memoryBytes: GIB, twoPass: false, acpiDigests: ACPI };
-  const registers = await measureImage(FILES, { ...shape, kernelHeader: "patched" });
-  const lite = await measureImage(FILES, {
+  const registers = await new MeasuredImage(FILES).measure({ ...shape, kernelHeader: "patched" });
+  const lite = await new MeasuredImage(FILES).measure({
     ...shape,
     memoryBytes: 2 * GIB,
     kernelHeader: "patched",
@@ -153,7 +156,12 @@ test("QEMU from 10.2 on shows the kernel as shipped, whatever the memory size", 
     kernelHeader: "patched" | "as-shipped",
   ) =>
     toHex(
-      (await measureImage(files, { memoryBytes, twoPass: false, acpiDigests: ACPI, kernelHeader }))
+      (await new MeasuredImage(files).measure({
+        memoryBytes,
+        twoPass: false,
+        acpiDigests: ACPI,
+        kernelHeader,
+      }))
         .rtmrs[1],
     );
   const patched = await rtmr1(FILES, 2 * GIB, "patched");

@@ -2,6 +2,7 @@ import { fromBase64, toBase64, toHex } from "../bytes/bytes.ts";
 import { AppError } from "../errors/app-error.ts";
 import { JsonObject } from "../encoding/json-object.ts";
 import { parseStrictJson } from "../encoding/strict-json.ts";
+import type { QemuRelease } from "./acpi/machine.ts";
 
 /** sha256sum.txt and one measurement file of an image, as they stand. */
 export interface MeasurementMaterial {
@@ -106,28 +107,39 @@ export function vmConfigMembers(config: VmConfig): Record<string, unknown> {
 }
 
 /**
- * Whether this QEMU adds all pages before it measures any. An explicit member wins; without a version
- * 9.1.0 is assumed. Throws `measurement/unsupported` for QEMU before 8.
+ * Whether this QEMU adds all pages before it measures any. An explicit member wins.
+ * Throws `measurement/unsupported` for QEMU before 8.
  */
 export function usesTwoPass(config: VmConfig): boolean {
-  if (config.twoPassAddPages !== undefined) return config.twoPassAddPages;
-  return qemuRelease(config.qemuVersion ?? "9.1.0")[0] === 8;
+  return config.twoPassAddPages ?? qemuReleaseOf(config)[0] === 8;
+}
+
+/** Whether this QEMU gives a TD a legacy interrupt controller. An explicit member wins. */
+export function usesPic(config: VmConfig): boolean {
+  return config.pic ?? qemuReleaseOf(config)[0] === 8;
 }
 
 /** Whether this QEMU writes into the header of the kernel of a TD; from 10.2 on it leaves it alone. */
 export function patchesKernelHeader(config: VmConfig): boolean {
-  const [major, minor] = qemuRelease(config.qemuVersion ?? "9.1.0");
+  const [major, minor] = qemuReleaseOf(config);
   return major < 10 || (major === 10 && minor < 2);
 }
 
-function qemuRelease(version: string): [major: number, minor: number] {
-  const parts = /^([0-9]{1,5})\.([0-9]{1,5})\.[0-9]{1,5}$/.exec(version);
+/** 9.1.0 unless the configuration says otherwise. Throws for a malformed or unsupported one. */
+export function qemuReleaseOf({ qemuVersion = "9.1.0" }: VmConfig): QemuRelease {
+  const parts = /^([0-9]{1,5})\.([0-9]{1,5})\.([0-9]{1,5})$/.exec(qemuVersion);
   if (parts === null) {
-    throw new AppError("input/malformed", `Cannot parse qemu_version ${JSON.stringify(version)}`);
+    throw new AppError(
+      "input/malformed",
+      `Cannot parse qemu_version ${JSON.stringify(qemuVersion)}`,
+    );
   }
-  const major = Number(parts[1]);
-  if (major >= 8) return [major, Number(parts[2])];
-  throw new AppError("measurement/unsupported", `QEMU ${version} is not supported: 8.0.0 or newer`);
+  const [major, minor, patch] = parts.slice(1).map(Number) as [number, number, number];
+  if (major >= 8) return [major, minor, patch];
+  throw new AppError(
+    "measurement/unsupported",
+    `QEMU ${qemuVersion} is not supported: 8.0.0 or newer`,
+  );
 }
 
 function material(o: JsonObject, name: string): MeasurementMaterial | undefined {

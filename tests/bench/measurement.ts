@@ -3,7 +3,7 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { expectedTdxRegisters } from "#core/measurement/expected-registers.ts";
 import { parseImageManifest } from "#core/measurement/image-manifest.ts";
 import {
-  measureImage,
+  MeasuredImage,
   measureTdxImage,
   type TdxImageFiles,
 } from "#core/measurement/measure-image.ts";
@@ -74,6 +74,6 @@ function coldSample(): string {
 if (process.argv[2] === "--cold-sample") {
   const { files } = imageFiles();
   const start = performance.now();
-  await measureImage(files, SHAPE);
+  await new MeasuredImage(files).measure(SHAPE);
   process.stdout.write(String(performance.now() - start));
 }

@@ -39,6 +39,7 @@ function shapes(): Shape[] {
     { ...PLAIN, gpus: 8, nvswitches: 4, pciHotplug: false, pciHole64Size: 16 * 1024 * GIB },
     { ...PLAIN, gpus: 1, nvswitches: 1, endpoints: 9 },
     { ...PLAIN, pciHole64Size: GIB },
+    { ...PLAIN, pciHole64Size: 2500 * MIB },
     { ...PLAIN, pciHole64Size: 512 * GIB, memoryBytes: 8 * GIB },
     { ...PLAIN, hugepages: true },
     { ...PLAIN, hugepages: true, cpuCount: 12, memoryBytes: 16 * GIB },

@@ -120,6 +120,8 @@ test("machines QEMU could not start are refused", () => {
     { cpuCount: 1.5 },
     { cpuCount: 4097 },
     { memoryBytes: 0 },
+    { memoryBytes: 2 ** 53 - 1 },
+    { pciHole64Size: 2 ** 53 - 1 },
     { endpoints: 31 },
     { endpoints: 20, gpus: 11 },
     { endpoints: 16, gpus: 1, hugepages: true },

@@ -28,7 +28,7 @@ import {
   when,
   ZERO,
 } from "./aml.ts";
-import { type AcpiMachine, CHIPSET, memoryBelow4g } from "./machine.ts";
+import { type AcpiMachine, CHIPSET, hole64SizeOf, memoryBelow4g } from "./machine.ts";
 import { busNumbers, ioPorts, ioRange, memory32, memory64, resources } from "./resource.ts";
 
 const HOST_BRIDGE_UUID = "33db4d5b-1ff7-401c-9657-7441c03dd766";
@@ -117,7 +117,6 @@ function edsm(): Aml {
 /** What PCI0 decodes, and the chipset's own ports. */
 export function hostBridgeResources(machine: AcpiMachine, lastBus: number): Aml {
   const { mmconfig, hole64, pmBase, gpe0Offset, gpe0Length } = CHIPSET;
-  const hole64Size = machine.pciHole64Size || hole64.defaultSize;
   const windows = [
     busNumbers(0, lastBus),
     ioPorts(0xcf8, 8),
@@ -126,7 +125,7 @@ export function hostBridgeResources(machine: AcpiMachine, lastBus: number): Aml 
     memory32(0xa_0000, 0xb_ffff, "cacheable"), // VGA
     memory32(memoryBelow4g(machine.memoryBytes), mmconfig.base - 1, "nonCacheable"),
     memory32(mmconfig.base + mmconfig.size, CHIPSET.ioApic - 1, "nonCacheable"),
-    memory64(hole64.base, hole64.base + hole64Size - 1, "cacheable"),
+    memory64(hole64.base, hole64.base + hole64SizeOf(machine) - 1, "cacheable"),
   ];
   const reserved = [reservedPorts("GPE0", "GPE0 resources", pmBase + gpe0Offset, gpe0Length)];
   if (machine.pciHotplug) {

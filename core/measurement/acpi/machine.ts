@@ -73,7 +73,7 @@ export const CHIPSET = {
   /** PCIEXBAR as OVMF sets it. */
   mmconfig: { base: 0xe000_0000, size: 0x1000_0000 },
   /** Where OVMF puts the 64-bit window of a guest with 46 address bits. */
-  hole64: { base: 0x3800_0000_0000, defaultSize: 32 * 2 ** 30 },
+  hole64: { base: 0x3800_0000_0000, defaultSize: 32 * 2 ** 30, alignment: 2 ** 30 },
   above4g: 0x1_0000_0000,
 } as const;
 
@@ -81,6 +81,8 @@ export const CHIPSET = {
 export const MAX_XAPIC_ID = 254;
 
 const MAX_CPUS = 4096;
+/** Processors address no more. */
+const MAX_ADDRESS = 2 ** 52;
 /** Slots 1 to 30 of the root bus: 0 is the host bridge, 31 the ICH9. */
 const MAX_SLOTS = 30;
 const PXB_SLOT = 16;
@@ -132,13 +134,23 @@ export function pciTopologyOf(machine: AcpiMachine): PciTopology {
   };
 }
 
+/** Bytes of the 64-bit window; QEMU rounds its end up. */
+export function hole64SizeOf({ pciHole64Size }: AcpiMachine): number {
+  const { alignment, defaultSize } = CHIPSET.hole64;
+  return Math.ceil((pciHole64Size || defaultSize) / alignment) * alignment;
+}
+
+/** Throws `measurement/unsupported` for numbers no QEMU takes. */
 export function checkMachine(machine: AcpiMachine): void {
   const { cpuCount, memoryBytes } = machine;
   if (!Number.isSafeInteger(cpuCount) || cpuCount < 1 || cpuCount > MAX_CPUS) {
     throw unsupported(`${cpuCount} processors, 1 to ${MAX_CPUS} are possible`);
   }
-  if (!Number.isSafeInteger(memoryBytes) || memoryBytes < 1) {
+  if (!Number.isSafeInteger(memoryBytes) || memoryBytes < 1 || memoryBytes > MAX_ADDRESS) {
     throw unsupported(`${memoryBytes} bytes of memory`);
+  }
+  if (CHIPSET.hole64.base + hole64SizeOf(machine) > MAX_ADDRESS) {
+    throw unsupported(`a 64-bit PCI window of ${machine.pciHole64Size} bytes`);
   }
 }
 
