@@ -8,7 +8,10 @@ import { encodeCcel, parseCcel } from "../core/event-log/ccel.ts";
 import { replayRuntimeEvents } from "../core/event-log/replay.ts";
 import type { RuntimeEvent } from "../core/event-log/runtime-event.ts";
 import { encodeChecksumFile, osImageHash } from "../core/measurement/checksum-file.ts";
-import { expectedTdxRegisters } from "../core/measurement/expected-registers.ts";
+import {
+  type ExpectedRegisters,
+  expectedTdxRegisters,
+} from "../core/measurement/expected-registers.ts";
 import {
   encodeTdxMeasurementDocument,
   type TdxMeasurementDocument,
@@ -35,6 +38,8 @@ export interface SimulatedCvmSpec {
   readonly tdAttributes?: Uint8Array;
   /** Takes the place of the events the guest would extend. */
   readonly events?: readonly RuntimeEvent[];
+  /** MRTD, RTMR0-2 and the boot log, instead of those of a made-up image. */
+  readonly registers?: ExpectedRegisters;
   /** Extra members of vm_config. */
   readonly config?: Readonly<Record<string, unknown>>;
   readonly seed?: number;
@@ -58,7 +63,7 @@ export function simulatedCvm(spec: SimulatedCvmSpec = {}): SimulatedCvm {
   const document = encodeTdxMeasurementDocument(IMAGE);
   const checksumFile = encodeChecksumFile(new Map([["measurement.tdx.cbor", sha256(document)]]));
   const imageHash = osImageHash(checksumFile);
-  const expected = expectedTdxRegisters({
+  const expected = spec.registers ?? expectedTdxRegisters({
     document: IMAGE,
     memoryBytes: 4 * GIB,
     twoPass: false,

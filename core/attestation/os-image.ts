@@ -8,7 +8,7 @@ import {
   OVMF_VARIANT,
   parseTdxMeasurementDocument,
 } from "../measurement/tdx-measurement-document.ts";
-import { usesTwoPass, type VmConfig } from "../measurement/vm-config.ts";
+import { qemuReleaseOf, usesTwoPass, type VmConfig } from "../measurement/vm-config.ts";
 import type { TdReportBody } from "../tdx/td-report-body.ts";
 import type { Reference, ReferenceRegisters } from "./reference.ts";
 import { vmConfigOf } from "./vm-config-text.ts";
@@ -35,7 +35,7 @@ export async function provenOsImage(
   }
   const expected = config.tdxAttestationVariant === "lite"
     ? registersOfDocument(config, bootLog)
-    : await reference.registersOf?.(config, bootLog);
+    : await registersOfImage(config, bootLog, reference);
   if (!expected) return undefined;
   requireRegisters(td, expected);
   const { osImageHashes } = reference;
@@ -67,6 +67,21 @@ function registersOfDocument(config: VmConfig, bootLog: readonly TdxEvent[]): Re
       twoPass: usesTwoPass(config),
       acpiDigests: acpiDigestsOf(bootLog),
     }));
+}
+
+/** A configuration whose registers cannot be computed is the evidence's fault; a bad image is ours. */
+async function registersOfImage(
+  config: VmConfig,
+  bootLog: readonly TdxEvent[],
+  reference: Reference,
+): Promise<ReferenceRegisters | undefined> {
+  refuseAs("os-image-document-malformed", () => qemuReleaseOf(config));
+  try {
+    return await reference.registersOf?.(config, bootLog);
+  } catch (error) {
+    if (!(error instanceof AppError) || error.code !== "measurement/unsupported") throw error;
+    throw refusal("os-image-document-malformed", error.message, error);
+  }
 }
 
 function requireRegisters(td: TdReportBody, expected: ReferenceRegisters): void {

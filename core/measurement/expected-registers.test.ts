@@ -10,6 +10,7 @@ import { vectorTest, vectorText } from "../../tests/vectors.ts";
 import { checkMeasurementBinding } from "./checksum-file.ts";
 import { BOOT_0000, BOOT_ORDER, SECURE_BOOT_EVENTS, SEPARATOR } from "./efi-constants.ts";
 import { expectedTdxRegisters } from "./expected-registers.ts";
+import { vmShapeOf } from "./measure-image.ts";
 import { parseTdHobWitness } from "./td-hob.ts";
 import {
   encodeTdxMeasurementDocument,
@@ -43,6 +44,35 @@ vectorTest("a real lite attestation recomputes: MRTD and RTMR0-2", () => {
   });
   assert.equal(toHex(expected.mrTd), toHex(report.mrTd));
   assert.deepEqual(expected.rtmrs.map(toHex), report.rtmrs.slice(0, 3).map(toHex));
+});
+
+vectorTest(
+  "a real lite attestation recomputes without its log: the ACPI tables are predicted",
+  async () => {
+    const { report, vmConfig, material } = liteCapture();
+    const expected = expectedTdxRegisters({
+      document: parseTdxMeasurementDocument(material.measurement),
+      ...await vmShapeOf(vmConfig),
+    });
+    assert.equal(toHex(expected.mrTd), toHex(report.mrTd));
+    assert.deepEqual(expected.rtmrs.map(toHex), report.rtmrs.slice(0, 3).map(toHex));
+  },
+);
+
+vectorTest("RTMR0 of a real TD with a GPU follows from its configuration", async () => {
+  const capture = JSON.parse(vectorText("dstack/quote-report.json"));
+  const { rtmrs, mrTd } = tdReportOf(parseQuote(fromHex(capture.quote)));
+  const digest = new Uint8Array(48);
+  const expected = expectedTdxRegisters({
+    document: {
+      image: { cmdlineSha384: digest, initrdSha384: digest, kernelAuthenticode: digest },
+      mrTd: { singlePass: mrTd, twoPass: digest },
+      acceptedMemory: parseTdHobWitness(fromHex("80100904000609020b021010")),
+    },
+    ...await vmShapeOf(parseVmConfig(capture.vm_config)),
+  });
+  assert.equal(toHex(expected.mrTd), toHex(mrTd));
+  assert.equal(toHex(expected.rtmrs[0]), toHex(rtmrs[0]!));
 });
 
 vectorTest("the captured document is written as it was read", () => {

@@ -9,6 +9,8 @@ import {
 } from "../../tests/fixtures/tdx-image.ts";
 import { toHex } from "../bytes/bytes.ts";
 import { AppError } from "../errors/app-error.ts";
+import { acpiDigestsFor } from "./acpi/blobs.ts";
+import { acpiMachineOf } from "./acpi/vm-machine.ts";
 import { authenticodeSha256, authenticodeSha384 } from "./authenticode.ts";
 import { sha256Of, sha384Of } from "./digest.ts";
 import { normalizeKernelHeader, patchKernel } from "./kernel-patch.ts";
@@ -18,6 +20,7 @@ import {
   encodeTdxMeasurementDocument,
   parseTdxMeasurementDocument,
 } from "./tdx-measurement-document.ts";
+import { parseVmConfig } from "./vm-config.ts";
 
 const GIB = 2 ** 30;
 /** Four bytes stand after its last section. */
@@ -168,6 +171,34 @@ test("QEMU from 10.2 on shows the kernel as shipped, whatever the memory size", 
   assert.equal(await rtmr1(normalised, 2 * GIB, "as-shipped"), patched);
   assert.equal(await rtmr1(normalised, GIB, "as-shipped"), patched);
   assert.notEqual(await rtmr1(FILES, 2 * GIB, "as-shipped"), patched);
+});
+
+test("a configuration decides passes, kernel header and ACPI tables", async () => {
+  const image = new MeasuredImage(FILES);
+  const registers = async (members: Record<string, unknown>) =>
+    await image.measureVm(parseVmConfig(JSON.stringify({ memory_size: GIB, ...members })));
+  for (const release of ["8.2.2", "9.1.0", "10.0.0", "11.1.3"]) {
+    const config = { qemu_version: release, cpu_count: 2 };
+    const acpiDigests = await acpiDigestsFor(acpiMachineOf(parseVmConfig(
+      JSON.stringify({ memory_size: GIB, ...config }),
+    )));
+    assert.deepEqual(
+      await registers(config),
+      await new MeasuredImage(FILES).measure({
+        memoryBytes: GIB,
+        twoPass: release.startsWith("8."),
+        kernelHeader: release.startsWith("11.") ? "as-shipped" : "patched",
+        acpiDigests,
+      }),
+      release,
+    );
+  }
+  for (const bad of [{}, { cpu_count: 1, swtpm: true }, { cpu_count: 1, ovmf_variant: "newer" }]) {
+    await assert.rejects(
+      registers(bad),
+      (error) => error instanceof AppError && error.code === "measurement/unsupported",
+    );
+  }
 });
 
 test("what no verifier could predict is refused when an image is measured", async () => {

@@ -5,7 +5,7 @@ import { fromUtf8, toHex, utf8 } from "../bytes/bytes.ts";
 import { AppError } from "../errors/app-error.ts";
 import { encodeChecksumFile, parseChecksumFile } from "./checksum-file.ts";
 import { encodeImageManifest, parseImageManifest, rootfsCommitmentOf } from "./image-manifest.ts";
-import { type ImageFolder, verifyImage } from "./verified-image.ts";
+import { type ImageFolder, readTdxFiles, verifyImage } from "./verified-image.ts";
 
 const MANIFEST = {
   bios: "ovmf.fd",
@@ -130,4 +130,21 @@ test("the command line commits to one root file system", () => {
     MANIFEST.cmdline.replace("4096", "04096"),
   ];
   for (const cmdline of bad) assert.throws(() => rootfsCommitmentOf(cmdline), AppError);
+});
+
+test("what a TD measures is read and checked byte for byte", async () => {
+  const image = await verifyImage(folder());
+  assert.deepEqual(await readTdxFiles(folder(), image), {
+    firmware: utf8("firmware"),
+    kernel: utf8("kernel"),
+    initrd: utf8("initrd"),
+    cmdline: MANIFEST.cmdline,
+  });
+  const swapped = folder((files) => files.set("bzImage", utf8("another")));
+  await assert.rejects(readTdxFiles(swapped, image), /bzImage changed/);
+  const { bios: _, ...manifest } = MANIFEST;
+  await assert.rejects(
+    readTdxFiles(folder(), { ...image, manifest }),
+    (error) => error instanceof AppError && error.code === "measurement/unsupported",
+  );
 });

@@ -1,4 +1,3 @@
-import { sha256 } from "@noble/hashes/sha2.js";
 import { equalBytes, fromUtf8, toHex } from "../bytes/bytes.ts";
 import { AppError } from "../errors/app-error.ts";
 import {
@@ -7,7 +6,9 @@ import {
   osImageHash,
   parseChecksumFile,
 } from "./checksum-file.ts";
+import { sha256Of } from "./digest.ts";
 import { type ImageManifest, MANIFEST_FILE_NAME, parseImageManifest } from "./image-manifest.ts";
+import type { TdxImageFiles } from "./measure-image.ts";
 
 /** The folder of one image. Names are flat; the port must not follow links out of the folder. */
 export interface ImageFolder {
@@ -61,6 +62,26 @@ export async function verifyImage(
   return { osImageHash: hash, manifest, checksumFile, checksums, tdxMeasurement };
 }
 
+/** Largest kernel, initrd or firmware that is read into memory. */
+const MAX_BOOT_FILE = 1024 ** 3;
+
+/**
+ * The parts of a verified image that a TD measures; the very bytes are checked again.
+ * Throws `measurement/image-mismatch`, or `measurement/unsupported` for an image without TDX firmware.
+ */
+export async function readTdxFiles(
+  folder: ImageFolder,
+  { manifest, checksums }: VerifiedImage,
+): Promise<TdxImageFiles> {
+  const { bios, kernel, initrd, cmdline } = manifest;
+  if (bios === undefined) {
+    throw new AppError("measurement/unsupported", "The image has no TDX firmware (bios)");
+  }
+  const read = (name: string) => readListed(folder, name, checksums, MAX_BOOT_FILE);
+  const files = await Promise.all([read(bios), read(kernel), read(initrd)]);
+  return { firmware: files[0], kernel: files[1], initrd: files[2], cmdline };
+}
+
 async function checkFile(folder: ImageFolder, name: string, listed: Uint8Array): Promise<void> {
   const actual = await folder.sha256(name);
   if (actual === undefined) throw mismatch(`${name} is missing`);
@@ -74,9 +95,10 @@ async function readListed(
   folder: ImageFolder,
   name: string,
   checksums: Checksums,
+  maxBytes = MAX_SMALL_FILE,
 ): Promise<Uint8Array> {
-  const bytes = await readRequired(folder, name);
-  if (equalBytes(sha256(bytes), listedDigest(name, checksums))) return bytes;
+  const bytes = await readRequired(folder, name, maxBytes);
+  if (equalBytes(await sha256Of(bytes), listedDigest(name, checksums))) return bytes;
   throw mismatch(`${name} changed while the image was checked`);
 }
 
@@ -86,8 +108,12 @@ function listedDigest(name: string, checksums: Checksums): Uint8Array {
   return digest;
 }
 
-async function readRequired(folder: ImageFolder, name: string): Promise<Uint8Array> {
-  const bytes = await folder.read(name, MAX_SMALL_FILE);
+async function readRequired(
+  folder: ImageFolder,
+  name: string,
+  maxBytes = MAX_SMALL_FILE,
+): Promise<Uint8Array> {
+  const bytes = await folder.read(name, maxBytes);
   if (bytes === undefined) throw mismatch(`${name} is missing`);
   return bytes;
 }
