@@ -7,12 +7,16 @@ const folder = process.env["DSTACK_VECTORS"] ??
 
 export const hasVectors = existsSync(folder);
 
+export function vectorPath(path: string): string {
+  return `${folder}/${path}`;
+}
+
 export function vectorBytes(path: string): Uint8Array {
-  return new Uint8Array(readFileSync(`${folder}/${path}`));
+  return new Uint8Array(readFileSync(vectorPath(path)));
 }
 
 export function vectorText(path: string): string {
-  return readFileSync(`${folder}/${path}`, "utf8");
+  return readFileSync(vectorPath(path), "utf8");
 }
 
 /** A test that needs captures; it says so and skips where they are missing. */

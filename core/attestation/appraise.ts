@@ -1,20 +1,22 @@
-import { sha256 } from "@noble/hashes/sha2.js";
 import { equalBytes, toHex, utf8 } from "../bytes/bytes.ts";
+import { type CryptoProvider, webCrypto } from "../crypto/crypto-provider.ts";
 import { AppError } from "../errors/app-error.ts";
 import { refusal, refusing } from "../errors/refusal.ts";
 import type { QuoteCollateral } from "../tdx/collateral.ts";
 import {
+  type DcapTrust,
+  parsePckChain,
   type VerifiedCollateral,
   type VerifiedQuote,
   verifyCollateral,
   verifyQuoteSignatures,
 } from "../tdx/dcap-verify.ts";
-import { pckChainOf } from "../tdx/pck-chain.ts";
+import type { EndorsementCache } from "../tdx/endorsement-cache.ts";
 import { parseQuote, type Quote } from "../tdx/quote.ts";
 import { requireNoDebug, requireSgxAttributes, requireTdAttributes } from "../tdx/td-attributes.ts";
 import type { TdReportBody } from "../tdx/td-report-body.ts";
 import { matchTcb, type TcbMatch } from "../tdx/tcb-match.ts";
-import { parsePemChain } from "../x509/pem-chain.ts";
+import type { X509Certificate } from "../x509/x509-certificate.ts";
 import { appInfoOf } from "./app-info.ts";
 import { type Attestation, TEE_VARIANTS } from "./attestation.ts";
 import { CheckList } from "./check-list.ts";
@@ -52,6 +54,10 @@ export interface AppraisalInput {
   readonly now: Date;
   /** 64 bytes the quote must bind: the caller's challenge. */
   readonly expectedReportData?: Uint8Array;
+  /** Where the runtime has faster primitives than WebCrypto. They do not change the verdict. */
+  readonly crypto?: CryptoProvider;
+  /** What was verified for other evidence; a caller that judges much keeps one. */
+  readonly endorsements?: EndorsementCache;
 }
 
 /**
@@ -118,10 +124,13 @@ class QuoteAppraisal {
   /** Signatures, TCB and attributes; answers the platform's raw id when the quote is genuine. */
   async #checkHardware(quote: Quote): Promise<Uint8Array | undefined> {
     const checks = this.#checks;
-    const collateral = await checks.attemptAsync(() => this.#verifiedCollateral(quote));
-    if (collateral) {
+    const endorsed = await checks.attemptAsync(() => this.#verifyEndorsements(quote));
+    if (endorsed) {
+      const { pckChain, collateral, trust } = endorsed;
       checks.pass("collateral-validity", "Collateral is signed, current and not revoked");
-      const signed = await checks.attemptAsync(() => verifyQuoteSignatures(quote, collateral));
+      const signed = await checks.attemptAsync(() =>
+        verifyQuoteSignatures(quote, pckChain, collateral, trust)
+      );
       if (signed) {
         checks.pass("signature-chain", `The quote is signed under ${this.#anchor!.name}`);
         this.#checkTcb(signed, collateral);
@@ -133,23 +142,25 @@ class QuoteAppraisal {
     return undefined;
   }
 
-  async #verifiedCollateral(quote: Quote): Promise<VerifiedCollateral> {
-    const { collateral, trustAnchors, now } = this.#input;
+  async #verifyEndorsements(quote: Quote): Promise<Endorsed> {
+    const { collateral, trustAnchors, now, crypto, endorsements } = this.#input;
     if (!collateral) throw refusal("collateral-missing", "There is no collateral for the quote");
-    const chain = refusing("certificate-malformed", () => {
-      const pem = collateral.pckCertificateChain ??
-        refusing("endorsement-missing", () => pckChainOf(quote));
-      return parsePemChain(pem);
-    });
-    this.#anchor = anchorOf(chain, trustAnchors);
+    const known = endorsements?.certificates ?? new Map<string, X509Certificate>();
+    const pckChain = parsePckChain(quote, collateral, known);
+    this.#anchor = anchorOf(pckChain, trustAnchors);
     if (!this.#anchor) {
       throw refusal("certificate-untrusted", "The quote's chain leads to no trust anchor");
     }
-    return await verifyCollateral(collateral, {
+    const trust: DcapTrust = {
       root: this.#anchor.certificate,
       now: Math.floor(now.getTime() / 1000),
       graceSeconds: this.#policy.collateralGraceSeconds,
-    });
+      ...(crypto && { crypto }),
+    };
+    const verified = endorsements
+      ? await endorsements.verifyCollateral(collateral, trust)
+      : await verifyCollateral(collateral, trust, known);
+    return { pckChain, trust, collateral: verified };
   }
 
   #checkTcb(signed: VerifiedQuote, collateral: VerifiedCollateral): void {
@@ -332,6 +343,7 @@ class QuoteAppraisal {
 
   #verdict(quote: Quote | undefined): Verdict {
     const { reason, list } = this.#checks.finish();
+    const { sha256 } = this.#input.crypto ?? webCrypto;
     const anchor = this.#anchor;
     return {
       schema: VERDICT_SCHEMA,
@@ -356,6 +368,12 @@ class QuoteAppraisal {
     if (this.#attestation) return TEE_VARIANTS[this.#attestation.platform.kind];
     return quote?.header.tee === "sgx" ? "intel-sgx" : "intel-tdx";
   }
+}
+
+interface Endorsed {
+  readonly pckChain: readonly X509Certificate[];
+  readonly collateral: VerifiedCollateral;
+  readonly trust: DcapTrust;
 }
 
 const GUEST_CHECKS = [

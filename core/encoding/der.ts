@@ -38,32 +38,30 @@ export interface DerElement {
 export class DerReader {
   readonly #bytes: Uint8Array;
   readonly #structure: string;
-  #offset = 0;
+  readonly #end: number;
+  #offset: number;
 
-  constructor(bytes: Uint8Array, structure: string) {
+  /** `from` and `end` bound what is read of `bytes`. */
+  constructor(bytes: Uint8Array, structure: string, from = 0, end = bytes.length) {
     this.#bytes = bytes;
     this.#structure = structure;
+    this.#offset = from;
+    this.#end = end;
   }
 
   get done(): boolean {
-    return this.#offset === this.#bytes.length;
+    return this.#offset === this.#end;
   }
 
   /** The next element's tag, undefined at the end. */
   peek(): number | undefined {
-    return this.#bytes[this.#offset];
+    return this.#offset < this.#end ? this.#bytes[this.#offset] : undefined;
   }
 
   any(field: string): DerElement {
     const start = this.#offset;
-    const tag = this.#byte(field);
-    if ((tag & 0x1f) === 0x1f) throw this.malformed(field, "has a tag of several bytes");
-    const length = this.#length(field);
-    const from = this.#offset;
-    if (length > this.#bytes.length - from) {
-      throw this.malformed(field, `needs ${length} bytes at offset ${from}`);
-    }
-    this.#offset = from + length;
+    const tag = this.peek() ?? 0;
+    const from = this.#skip(field);
     return {
       tag,
       content: this.#bytes.subarray(from, this.#offset),
@@ -73,12 +71,8 @@ export class DerReader {
 
   /** The content of the next element, whose tag must be `tag`. */
   content(field: string, tag: number): Uint8Array {
-    const found = this.peek();
-    if (found !== tag) {
-      const was = found === undefined ? "is missing" : `has tag 0x${found.toString(16)}`;
-      throw this.malformed(field, `${was}, expected 0x${tag.toString(16)}`);
-    }
-    return this.any(field).content;
+    const from = this.#skip(field, tag);
+    return this.#bytes.subarray(from, this.#offset);
   }
 
   optional(field: string, tag: number): Uint8Array | undefined {
@@ -86,7 +80,8 @@ export class DerReader {
   }
 
   enter(field: string, tag: number = DER.sequence): DerReader {
-    return new DerReader(this.content(field, tag), `${this.#structure}.${field}`);
+    const from = this.#skip(field, tag);
+    return new DerReader(this.#bytes, `${this.#structure}.${field}`, from, this.#offset);
   }
 
   /** INTEGER of any size. */
@@ -130,7 +125,7 @@ export class DerReader {
 
   /** Refuses anything after the last element: trailing bytes are malleability. */
   end(): void {
-    const left = this.#bytes.length - this.#offset;
+    const left = this.#end - this.#offset;
     if (left > 0) throw this.malformed("end", `has ${left} bytes left after the last element`);
   }
 
@@ -138,8 +133,27 @@ export class DerReader {
     return new AppError("input/malformed", `Cannot parse ${this.#structure}: ${field} ${why}`);
   }
 
+  /** Moves behind the next element, whose tag must be `tag` if one is given; answers where its content starts. */
+  #skip(field: string, tag?: number): number {
+    const found = this.peek();
+    if (tag !== undefined && found !== tag) {
+      const was = found === undefined ? "is missing" : `has tag 0x${found.toString(16)}`;
+      throw this.malformed(field, `${was}, expected 0x${tag.toString(16)}`);
+    }
+    if ((this.#byte(field) & 0x1f) === 0x1f) {
+      throw this.malformed(field, "has a tag of several bytes");
+    }
+    const length = this.#length(field);
+    const from = this.#offset;
+    if (length > this.#end - from) {
+      throw this.malformed(field, `needs ${length} bytes at offset ${from}`);
+    }
+    this.#offset = from + length;
+    return from;
+  }
+
   #byte(field: string): number {
-    const byte = this.#bytes[this.#offset];
+    const byte = this.peek();
     if (byte === undefined) throw this.malformed(field, "is missing");
     this.#offset++;
     return byte;
@@ -165,23 +179,30 @@ function isPadded(content: Uint8Array): boolean {
     (first === 0 && second < 0x80 || first === 0xff && second >= 0x80);
 }
 
+/** Beyond this an arc is counted as a bigint. */
+const SAFE_ARC = 2 ** 46;
+const MAX_ARC = 2n ** 128n;
+
 function decodeOid(content: Uint8Array, refuse: () => AppError): string {
-  const arcs: bigint[] = [];
-  let arc = 0n;
+  const arcs: (number | bigint)[] = [];
+  let arc: number | bigint = 0;
   let fresh = true;
   for (const byte of content) {
-    if (fresh && byte === 0x80 || arc >> 128n > 0n) throw refuse();
-    arc = arc << 7n | BigInt(byte & 0x7f);
+    if (fresh && byte === 0x80 || arc >= MAX_ARC) throw refuse();
+    arc = typeof arc === "number" && arc < SAFE_ARC
+      ? arc * 128 + (byte & 0x7f)
+      : BigInt(arc) << 7n | BigInt(byte & 0x7f);
     fresh = byte < 0x80;
     if (fresh) {
       arcs.push(arc);
-      arc = 0n;
+      arc = 0;
     }
   }
-  const first = arcs[0];
+  const [first, ...rest] = arcs;
   if (!fresh || first === undefined) throw refuse();
-  const root = first < 40n ? 0n : first < 80n ? 1n : 2n;
-  return [root, first - root * 40n, ...arcs.slice(1)].join(".");
+  const root = first < 40 ? 0 : first < 80 ? 1 : 2;
+  const second = typeof first === "number" ? first - root * 40 : first - 80n;
+  return [root, second, ...rest].join(".");
 }
 
 export function der(tag: number, ...parts: readonly Uint8Array[]): Uint8Array {

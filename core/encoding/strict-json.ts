@@ -52,22 +52,23 @@ function exactInteger(_key: string, value: unknown, context?: { source?: string 
 function checkNesting(text: string, name: string, maxDepth: number): void {
   const open: (Set<string> | undefined)[] = []; // the names seen in each open object
   for (let i = 0; i < text.length; i++) {
-    const char = text[i]!;
-    if (char === "{" || char === "[") {
-      open.push(char === "{" ? new Set() : undefined);
+    const char = text.charCodeAt(i);
+    if (char === CHAR.openBrace || char === CHAR.openBracket) {
+      open.push(char === CHAR.openBrace ? new Set() : undefined);
       if (open.length > maxDepth) {
         throw new AppError(
           "input/malformed",
           `Cannot parse ${name}: nested deeper than ${maxDepth}`,
         );
       }
-    } else if (char === "}" || char === "]") {
+    } else if (char === CHAR.closeBrace || char === CHAR.closeBracket) {
       open.pop();
-    } else if (char === '"') {
+    } else if (char === CHAR.quote) {
       const end = endOfString(text, i);
       const names = open.at(-1);
       if (names !== undefined && isMemberName(text, end)) {
-        const member: string = JSON.parse(text.slice(i, end));
+        const written = text.slice(i + 1, end - 1);
+        const member: string = written.includes("\\") ? JSON.parse(`"${written}"`) : written;
         if (names.has(member)) {
           throw new AppError("input/malformed", `Cannot parse ${name}: member "${member}" repeats`);
         }
@@ -78,10 +79,22 @@ function checkNesting(text: string, name: string, maxDepth: number): void {
   }
 }
 
-function endOfString(text: string, start: number): number {
-  let i = start + 1;
-  while (text[i] !== '"') i += text[i] === "\\" ? 2 : 1;
-  return i + 1;
+const CHAR = {
+  quote: 0x22,
+  openBracket: 0x5b,
+  backslash: 0x5c,
+  closeBracket: 0x5d,
+  openBrace: 0x7b,
+  closeBrace: 0x7d,
+} as const;
+
+/** Past the closing quote of the string that starts at `start`, in text that JSON.parse took. */
+export function endOfString(text: string, start: number): number {
+  for (let quote = text.indexOf('"', start + 1);; quote = text.indexOf('"', quote + 1)) {
+    let escapes = 0;
+    while (text.charCodeAt(quote - 1 - escapes) === CHAR.backslash) escapes++;
+    if (escapes % 2 === 0) return quote + 1;
+  }
 }
 
 function isMemberName(text: string, end: number): boolean {

@@ -1,4 +1,5 @@
 import { toHex } from "../bytes/bytes.ts";
+import { BoundedMap } from "../collections/bounded-map.ts";
 import { JsonObject } from "../encoding/json-object.ts";
 import { decodePem } from "../encoding/pem.ts";
 import { parseRfc3339 } from "../encoding/rfc3339.ts";
@@ -40,7 +41,7 @@ interface Entry {
  */
 export class CollateralCache {
   readonly #options: CollateralCacheOptions;
-  readonly #entries = new Map<string, Entry>();
+  readonly #entries = new BoundedMap<string, Entry>(MAX_ENTRIES);
   readonly #pending = new Map<string, Promise<QuoteCollateral>>();
 
   constructor(options: CollateralCacheOptions) {
@@ -77,10 +78,7 @@ export class CollateralCache {
       this.#options.logError("refreshing collateral", error);
       collateral = fallback;
     }
-    this.#entries.delete(key);
     this.#entries.set(key, { fetchedAt: now, collateral, validUntil: earliestUpdate(collateral) });
-    const oldest = this.#entries.keys().next().value;
-    if (this.#entries.size > MAX_ENTRIES && oldest !== undefined) this.#entries.delete(oldest);
     return collateral;
   }
 }

@@ -1,16 +1,17 @@
-import { utf8 } from "../bytes/bytes.ts";
+import { equalBytes, utf8 } from "../bytes/bytes.ts";
+import type { CryptoProvider } from "../crypto/crypto-provider.ts";
 import { refusal, refusing } from "../errors/refusal.ts";
 import { type CertificateRevocationList, parseCrl } from "../x509/certificate-revocation-list.ts";
-import { ahead, ChainVerifier } from "../x509/chain.ts";
-import { pointOf, verifyEcdsa } from "../x509/ecdsa.ts";
-import { parsePemChain } from "../x509/pem-chain.ts";
+import { ahead, type ChainTime, ChainVerifier } from "../x509/chain.ts";
+import { type EcdsaPublicKey, pointOf, verifyEcdsa } from "../x509/ecdsa.ts";
+import { type KnownCertificates, parsePemChain } from "../x509/pem-chain.ts";
 import type { X509Certificate } from "../x509/x509-certificate.ts";
 import type { QuoteCollateral } from "./collateral.ts";
 import { pckChainOf } from "./pck-chain.ts";
 import { type PckPlatform, pckPlatformOf } from "./pck-certificate.ts";
 import { parseQeIdentity, type QeIdentity } from "./qe-identity.ts";
 import { requireBinding } from "./quoting-enclave.ts";
-import type { Quote } from "./quote.ts";
+import type { Quote, QuoteSignatureData } from "./quote.ts";
 import { parseSgxReportBody, type SgxReportBody } from "./sgx-report-body.ts";
 import { requireNoDebug, requireSgxAttributes, requireTdAttributes } from "./td-attributes.ts";
 import { parseTcbInfo, type TcbInfo } from "./tcb-info.ts";
@@ -23,6 +24,7 @@ export interface DcapTrust {
   readonly now: number;
   /** Seconds by which CRLs, TCB info and QE identity may be past their nextUpdate. */
   readonly graceSeconds: number;
+  readonly crypto?: CryptoProvider;
 }
 
 /** Collateral whose signatures, chains, revocation and dates were all verified. */
@@ -30,11 +32,17 @@ export interface VerifiedCollateral {
   readonly tcbInfo: TcbInfo;
   readonly qeIdentity: QeIdentity;
   readonly chains: ChainVerifier;
-  /** PEM of the PCK chain, when the PCCS supplied it. */
-  readonly pckCertificateChain: string | undefined;
+  /** The attestation key that each platform's quoting enclave vouched for last, by PCK certificate. */
+  readonly attestationKeys: WeakMap<X509Certificate, CertifiedKey>;
   /** The window in which all of it holds, unix seconds, both inclusive. */
   readonly validFrom: number;
   readonly validUntil: number;
+}
+
+/** A platform signs all its quotes with one attestation key until its quoting enclave makes another. */
+interface CertifiedKey {
+  readonly key: EcdsaPublicKey;
+  readonly certifiedBy: QuoteSignatureData;
 }
 
 /** A quote whose signatures lead to the root. Its TCB and attributes are judged separately. */
@@ -58,8 +66,10 @@ export async function verifyDcap(
   collateral: QuoteCollateral,
   trust: DcapTrust,
 ): Promise<DcapVerdict> {
-  const verified = await verifyCollateral(collateral, trust);
-  const signed = await verifyQuoteSignatures(quote, verified);
+  const known = new Map<string, X509Certificate>();
+  const verified = await verifyCollateral(collateral, trust, known);
+  const pckChain = parsePckChain(quote, collateral, known);
+  const signed = await verifyQuoteSignatures(quote, pckChain, verified, trust);
   const tcb = matchTcb(signed, verified);
   requireQuoteAttributes(quote);
   return { ...signed, tcb };
@@ -69,57 +79,75 @@ export async function verifyDcap(
 export async function verifyCollateral(
   collateral: QuoteCollateral,
   trust: DcapTrust,
+  known: KnownCertificates = new Map(),
 ): Promise<VerifiedCollateral> {
   const crls = [collateral.rootCaCrl, collateral.pckCrl].map((der) =>
     refusing("crl-malformed", () => parseCrl(der))
   );
   const chains = new ChainVerifier({ ...trust, crls });
-  const pckCrlChain = parseChain(collateral.pckCrlIssuerChain);
-  const tcbChain = parseChain(collateral.tcbInfoIssuerChain);
-  const qeChain = parseChain(collateral.qeIdentityIssuerChain);
+  const pckCrlChain = parseChain(collateral.pckCrlIssuerChain, known);
+  const tcbChain = parseChain(collateral.tcbInfoIssuerChain, known);
+  const qeChain = parseChain(collateral.qeIdentityIssuerChain, known);
   chains.prepare([pckCrlChain, tcbChain, qeChain]);
+  const signsText = textVerifier(trust.crypto);
   const tcbSigned = signsText(tcbChain[0], collateral.tcbInfo, collateral.tcbInfoSignature);
   const qeSigned = signsText(qeChain[0], collateral.qeIdentity, collateral.qeIdentitySignature);
-  await chains.verify(pckCrlChain, "ca");
-  await chains.verifyCrl(crls[1]!, pckCrlChain[0]!);
+  await chains.verify(pckCrlChain, "ca", trust);
+  await chains.verifyCrl(crls[1]!, pckCrlChain[0]!, trust);
 
   const tcbInfo = refusing("collateral-malformed", () => parseTcbInfo(collateral.tcbInfo));
   requireCurrent("TCB info", tcbInfo, trust);
-  await requireSignedText(chains, "TCB info", tcbChain, tcbSigned);
+  await chains.verify(tcbChain, "end-entity", trust);
+  await requireSigned("TCB info", tcbSigned);
 
   const qeIdentity = refusing("collateral-malformed", () => parseQeIdentity(collateral.qeIdentity));
   requireCurrent("QE identity", qeIdentity, trust);
-  await requireSignedText(chains, "QE identity", qeChain, qeSigned);
+  await chains.verify(qeChain, "end-entity", trust);
+  await requireSigned("QE identity", qeSigned);
 
   const certificates = [...pckCrlChain, ...tcbChain, ...qeChain, trust.root];
   return {
     tcbInfo,
     qeIdentity,
     chains,
-    pckCertificateChain: collateral.pckCertificateChain,
+    attestationKeys: new WeakMap(),
     ...window(certificates, crls, [tcbInfo, qeIdentity]),
   };
+}
+
+/** The platform's certificates, leaf first: the PCCS's answer, else what the quote carries. */
+export function parsePckChain(
+  quote: Quote,
+  collateral: QuoteCollateral,
+  known?: KnownCertificates,
+): X509Certificate[] {
+  const pem = collateral.pckCertificateChain ??
+    refusing("endorsement-missing", () => pckChainOf(quote));
+  return parseChain(pem, known);
 }
 
 /** Step 2: PCK chain, quoting enclave's report, its binding to the attestation key, the quote. */
 export async function verifyQuoteSignatures(
   quote: Quote,
+  chain: readonly X509Certificate[],
   collateral: VerifiedCollateral,
+  { crypto, ...time }: ChainTime & { readonly crypto?: CryptoProvider },
 ): Promise<VerifiedQuote> {
   const { signatureData } = quote;
-  const pem = collateral.pckCertificateChain ??
-    refusing("endorsement-missing", () => pckChainOf(quote));
-  const chain = parseChain(pem);
   collateral.chains.prepare([chain]);
-  const attestationKey = { curve: "P-256", point: pointOf(signatureData.attestationKey) } as const;
-  const quoteIsSigned = ahead(
-    verifyEcdsa(attestationKey, quote.signedBytes, signatureData.signature),
-  );
   const [leaf] = chain;
+  const certified = leaf && collateral.attestationKeys.get(leaf);
+  const isKnown = certified !== undefined && sameKey(certified.certifiedBy, signatureData);
+  const key: EcdsaPublicKey = isKnown
+    ? certified.key
+    : { curve: "P-256", point: pointOf(signatureData.attestationKey) };
+  const quoteIsSigned = ahead(
+    verifyEcdsa(key, quote.signedBytes, signatureData.signature, crypto),
+  );
   const pckKey = leaf?.publicKey?.curve === "P-256" ? leaf.publicKey : undefined;
-  const qeIsSigned = pckKey &&
-    ahead(verifyEcdsa(pckKey, signatureData.qeReport, signatureData.qeReportSignature));
-  await collateral.chains.verify(chain, "end-entity");
+  const qeIsSigned = isKnown || pckKey &&
+      ahead(verifyEcdsa(pckKey, signatureData.qeReport, signatureData.qeReportSignature, crypto));
+  await collateral.chains.verify(chain, "end-entity", time);
   const platform = refusing("certificate-malformed", () => pckPlatformOf(leaf!));
   if (!qeIsSigned) {
     throw refusal("certificate-usage-invalid", "The PCK certificate's key is not of P-256");
@@ -132,10 +160,18 @@ export async function verifyQuoteSignatures(
   }
   const qeReport = parseSgxReportBody(signatureData.qeReport);
   requireBinding(qeReport, signatureData);
+  collateral.attestationKeys.set(leaf!, { key, certifiedBy: signatureData });
   if (!await quoteIsSigned) {
     throw refusal("quote-signature-invalid", "The quote is not signed by its attestation key");
   }
   return { quote, qeReport, platform };
+}
+
+/** Whether two quotes carry the same vouching for the same key; its binding is checked each time. */
+function sameKey(one: QuoteSignatureData, other: QuoteSignatureData): boolean {
+  return equalBytes(one.attestationKey, other.attestationKey) &&
+    equalBytes(one.qeReport, other.qeReport) &&
+    equalBytes(one.qeReportSignature, other.qeReportSignature);
 }
 
 /** Step 4 (3 is `matchTcb`): debug and every other attribute a production TEE must not have. */
@@ -146,23 +182,19 @@ export function requireQuoteAttributes({ body }: Quote): void {
 }
 
 /** Intel signs texts with P-256 alone. */
-function signsText(
-  signer: X509Certificate | undefined,
-  text: string,
-  signature: Uint8Array,
-): Promise<boolean> {
-  const key = signer?.publicKey;
-  if (key?.curve !== "P-256") return Promise.resolve(false);
-  return ahead(verifyEcdsa(key, utf8(text), signature));
+function textVerifier(crypto: CryptoProvider | undefined) {
+  return (
+    signer: X509Certificate | undefined,
+    text: string,
+    signature: Uint8Array,
+  ): Promise<boolean> => {
+    const key = signer?.publicKey;
+    if (key?.curve !== "P-256") return Promise.resolve(false);
+    return ahead(verifyEcdsa(key, utf8(text), signature, crypto));
+  };
 }
 
-async function requireSignedText(
-  chains: ChainVerifier,
-  name: string,
-  chain: readonly X509Certificate[],
-  isSigned: Promise<boolean>,
-): Promise<void> {
-  await chains.verify(chain, "end-entity");
+async function requireSigned(name: string, isSigned: Promise<boolean>): Promise<void> {
   if (!await isSigned) {
     throw refusal("collateral-signature-invalid", `The signature of the ${name} is wrong`);
   }
@@ -181,8 +213,8 @@ function requireCurrent(
   }
 }
 
-function parseChain(pem: string): X509Certificate[] {
-  return refusing("certificate-malformed", () => parsePemChain(pem));
+function parseChain(pem: string, known?: KnownCertificates): X509Certificate[] {
+  return refusing("certificate-malformed", () => parsePemChain(pem, known));
 }
 
 function window(

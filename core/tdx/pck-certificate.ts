@@ -18,8 +18,16 @@ export interface PckPlatform {
   readonly platformInstanceId: Uint8Array | undefined;
 }
 
-/** Reads the SGX extension of a PCK certificate. Throws `input/malformed`. */
+const known = new WeakMap<X509Certificate, PckPlatform>();
+
+/** Reads the SGX extension of a PCK certificate, once. Throws `input/malformed`. */
 export function pckPlatformOf(certificate: X509Certificate): PckPlatform {
+  const platform = known.get(certificate) ?? readPlatform(certificate);
+  known.set(certificate, platform);
+  return platform;
+}
+
+function readPlatform(certificate: X509Certificate): PckPlatform {
   const extension = certificate.extensions.get(SGX_EXTENSION);
   if (extension === undefined) {
     throw new AppError("input/malformed", "Cannot parse PCK certificate: no SGX extension");

@@ -1,3 +1,5 @@
+import { endOfString } from "../encoding/strict-json.ts";
+
 /**
  * The exact text of a member of a JSON object, as received: signatures cover it, so it must not be
  * re-serialised. `text` must be valid JSON without repeated names (`parseStrictJson` said so).
@@ -23,12 +25,6 @@ export function rawMember(text: string, name: string): string | undefined {
 function skipSpace(text: string, at: number): number {
   while (at < text.length && " \t\r\n".includes(text[at]!)) at++;
   return at;
-}
-
-function endOfString(text: string, start: number): number {
-  let at = start + 1;
-  while (text[at] !== '"') at += text[at] === "\\" ? 2 : 1;
-  return at + 1;
 }
 
 function endOfValue(text: string, start: number): number {

@@ -6,7 +6,7 @@ import { type ReasonCode, reasonOf } from "../errors/refusal.ts";
 import { parseCrl } from "./certificate-revocation-list.ts";
 import { ChainVerifier } from "./chain.ts";
 import { buildCrl, buildX509Certificate, type X509Authority, x509Name } from "./x509-builder.ts";
-import { parseX509Certificate } from "./x509-certificate.ts";
+import { parseX509Certificate, type X509Certificate } from "./x509-certificate.ts";
 
 const NOW = Date.UTC(2026, 0, 15) / 1000;
 const DAY = 86_400;
@@ -57,8 +57,11 @@ function chainOf(changes: Changes) {
     changes.rootCrl === null ? [] : [buildCrl({ issuer: ROOT, ...updates, ...changes.rootCrl })],
     changes.caCrl === null ? [] : [buildCrl({ issuer: CA, ...updates, ...changes.caCrl })],
   ].flat().map(parseCrl);
-  const graceSeconds = changes.graceSeconds ?? 0;
-  return { root, ca, leaf, verifier: new ChainVerifier({ root, crls, now: NOW, graceSeconds }) };
+  const time = { now: NOW, graceSeconds: changes.graceSeconds ?? 0 };
+  const verifier = new ChainVerifier({ root, crls });
+  const verify = (chain: readonly X509Certificate[], role: "end-entity" | "ca") =>
+    verifier.verify(chain, role, time);
+  return { root, ca, leaf, verify };
 }
 
 async function refusedWith(code: ReasonCode, run: Promise<void>): Promise<void> {
@@ -69,17 +72,17 @@ async function refusedWith(code: ReasonCode, run: Promise<void>): Promise<void> 
 }
 
 test("a good chain passes with and without its root", async () => {
-  const { leaf, ca, root, verifier } = chainOf({});
-  await verifier.verify([leaf, ca, root], "end-entity");
-  await verifier.verify([leaf, ca], "end-entity");
-  await verifier.verify([ca, root], "ca");
+  const { leaf, ca, root, verify } = chainOf({});
+  await verify([leaf, ca, root], "end-entity");
+  await verify([leaf, ca], "end-entity");
+  await verify([ca, root], "ca");
 });
 
 const serverAuth = der(DER.sequence, derOid("1.3.6.1.5.5.7.3.1"));
 const clientAuth = der(DER.sequence, derOid("1.3.6.1.5.5.7.3.2"));
 test("a leaf for server authentication passes", async () => {
-  const { leaf, ca, verifier } = chainOf({ leaf: { extensions: [["2.5.29.37", serverAuth]] } });
-  await verifier.verify([leaf, ca], "end-entity");
+  const { leaf, ca, verify } = chainOf({ leaf: { extensions: [["2.5.29.37", serverAuth]] } });
+  await verify([leaf, ca], "end-entity");
 });
 
 for (
@@ -120,28 +123,28 @@ for (
   ] as const satisfies readonly (readonly [string, ReasonCode, Changes])[]
 ) {
   test(`refused: ${what}`, async () => {
-    const { leaf, ca, root, verifier } = chainOf(changes as Changes);
-    await refusedWith(code, verifier.verify([leaf, ca, root], "end-entity"));
+    const { leaf, ca, root, verify } = chainOf(changes as Changes);
+    await refusedWith(code, verify([leaf, ca, root], "end-entity"));
   });
 }
 
 test("grace prolongs a CRL and nothing else", async () => {
   const late = chainOf({ caCrl: { nextUpdate: NOW - 60 }, graceSeconds: 60 });
-  await late.verifier.verify([late.leaf, late.ca], "end-entity");
+  await late.verify([late.leaf, late.ca], "end-entity");
 });
 
 test("a chain in the wrong order, empty, too long, or of the root alone is refused", async () => {
-  const { leaf, ca, root, verifier } = chainOf({});
-  await refusedWith("certificate-usage-invalid", verifier.verify([ca, leaf, root], "end-entity"));
-  await refusedWith("certificate-malformed", verifier.verify([], "end-entity"));
-  await refusedWith("certificate-malformed", verifier.verify(Array(9).fill(ca), "ca"));
-  await refusedWith("certificate-usage-invalid", verifier.verify([root], "ca"));
-  await refusedWith("certificate-untrusted", verifier.verify([leaf], "end-entity"));
+  const { leaf, ca, root, verify } = chainOf({});
+  await refusedWith("certificate-usage-invalid", verify([ca, leaf, root], "end-entity"));
+  await refusedWith("certificate-malformed", verify([], "end-entity"));
+  await refusedWith("certificate-malformed", verify(Array(9).fill(ca), "ca"));
+  await refusedWith("certificate-usage-invalid", verify([root], "ca"));
+  await refusedWith("certificate-untrusted", verify([leaf], "end-entity"));
 });
 
 test("a root of the same name and another key is not the pinned one", async () => {
   const impostorKey = { ...ROOT, key: new Uint8Array(32).fill(9) };
-  const { leaf, ca, verifier } = chainOf({ ca: { issuer: impostorKey } });
+  const { leaf, ca, verify } = chainOf({ ca: { issuer: impostorKey } });
   const impostor = parseX509Certificate(buildX509Certificate({
     serial: 1n,
     issuer: impostorKey,
@@ -152,7 +155,7 @@ test("a root of the same name and another key is not the pinned one", async () =
   }));
   await refusedWith(
     "certificate-signature-invalid",
-    verifier.verify([leaf, ca, impostor], "end-entity"),
+    verify([leaf, ca, impostor], "end-entity"),
   );
 });
 

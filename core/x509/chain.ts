@@ -1,5 +1,5 @@
-import { sha256 } from "@noble/hashes/sha2.js";
-import { concatBytes, equalBytes, toHex } from "../bytes/bytes.ts";
+import { equalBytes } from "../bytes/bytes.ts";
+import { type CryptoProvider, webCrypto } from "../crypto/crypto-provider.ts";
 import { refusal, refusing } from "../errors/refusal.ts";
 import type { CertificateRevocationList } from "./certificate-revocation-list.ts";
 import { type EcdsaCurve, type EcdsaPublicKey, rawSignature, verifyEcdsa } from "./ecdsa.ts";
@@ -28,6 +28,11 @@ export interface ChainTrust {
   readonly root: X509Certificate;
   /** Every issuer on a path needs a CRL here: unknown revocation status is a refusal. */
   readonly crls: readonly CertificateRevocationList[];
+  readonly crypto?: CryptoProvider;
+}
+
+/** The time a chain is judged for. */
+export interface ChainTime {
   /** Unix seconds. */
   readonly now: number;
   /** Seconds by which a CRL may be past its nextUpdate. Certificates get no grace. */
@@ -36,14 +41,17 @@ export interface ChainTrust {
 
 /**
  * Verifies certificate paths to one root (RFC 5280 section 6, without policies and name constraints,
- * which are refused when critical). A signature seen once is not verified again.
+ * which are refused when critical). A signature it saw is not verified again while the parsed
+ * certificate or CRL that carries it is alive.
  */
 export class ChainVerifier {
   readonly #trust: ChainTrust;
-  readonly #verified = new Map<string, Promise<boolean>>();
+  readonly #crypto: CryptoProvider;
+  readonly #verified = new WeakMap<Signed, KnownSignature>();
 
   constructor(trust: ChainTrust) {
     this.#trust = trust;
+    this.#crypto = trust.crypto ?? webCrypto;
   }
 
   /**
@@ -52,16 +60,16 @@ export class ChainVerifier {
    */
   prepare(chains: readonly (readonly X509Certificate[])[]): void {
     const { root, crls } = this.#trust;
-    const issuers = [...chains.flat(), root];
-    for (const chain of chains) {
-      if (chain.length > MAX_CHAIN) continue;
-      for (const [depth, certificate] of chain.entries()) {
-        if (equalBytes(certificate.encoded, root.encoded)) continue;
-        void this.#isSignedBy(certificate, chain[depth + 1] ?? root);
+    const paths = chains.filter(({ length }) => length <= MAX_CHAIN)
+      .map((chain) => this.#pathOf(chain));
+    for (const path of paths) {
+      for (const [depth, certificate] of path.slice(0, -1).entries()) {
+        void this.#isSignedBy(certificate, path[depth + 1]!);
       }
     }
     for (const crl of crls) {
-      const issuer = issuers.find(({ subject }) => equalBytes(subject, crl.issuer));
+      const issuer = [root, ...paths.flat()]
+        .find(({ subject }) => equalBytes(subject, crl.issuer));
       if (issuer) void this.#isSignedBy(crl, issuer);
     }
   }
@@ -70,32 +78,40 @@ export class ChainVerifier {
    * Verifies `chain`, leaf first, the root at its end optional. `role` says what the first one must
    * be. Throws `attestation/refused`.
    */
-  async verify(chain: readonly X509Certificate[], role: "end-entity" | "ca"): Promise<void> {
-    const { root } = this.#trust;
-    const last = chain.at(-1);
-    if (last === undefined) throw refusal("certificate-malformed", "A certificate chain is empty");
+  async verify(
+    chain: readonly X509Certificate[],
+    role: "end-entity" | "ca",
+    time: ChainTime,
+  ): Promise<void> {
+    if (chain.length === 0) {
+      throw refusal("certificate-malformed", "A certificate chain is empty");
+    }
     if (chain.length > MAX_CHAIN) {
       throw refusal("certificate-malformed", `A chain has ${chain.length} certificates`);
     }
-    const path = equalBytes(last.encoded, root.encoded) ? chain : [...chain, root];
+    const path = this.#pathOf(chain);
     if (path.length < 2) {
       throw refusal("certificate-usage-invalid", "The root stands where a certificate is expected");
     }
     for (const [depth, certificate] of path.entries()) {
-      this.#requireValid(certificate);
+      requireValid(certificate, time);
       if (depth === 0 && role === "end-entity") requireEndEntity(certificate);
       else requireCa(certificate, Math.max(0, depth - 1));
       const issuer = path[depth + 1];
       if (issuer) await this.#requireSignedBy(certificate, issuer);
     }
     for (const [depth, certificate] of path.entries()) {
-      await this.#requireNotRevoked(certificate, path[depth + 1] ?? root);
+      const issuer = path[depth + 1] ?? certificate; // the root's is itself
+      await this.#requireNotRevoked(certificate, issuer, time);
     }
   }
 
   /** Verifies that `issuer` signed the CRL and that it holds now. Throws `attestation/refused`. */
-  async verifyCrl(crl: CertificateRevocationList, issuer: X509Certificate): Promise<void> {
-    const { now, graceSeconds } = this.#trust;
+  async verifyCrl(
+    crl: CertificateRevocationList,
+    issuer: X509Certificate,
+    { now, graceSeconds }: ChainTime,
+  ): Promise<void> {
     if (!equalBytes(crl.issuer, issuer.subject)) {
       throw refusal("crl-signature-invalid", "A CRL names another issuer than the one that signs");
     }
@@ -109,19 +125,12 @@ export class ChainVerifier {
     if (now > crl.nextUpdate + graceSeconds) throw refusal("crl-expired", "A CRL has expired");
   }
 
-  #requireValid(certificate: X509Certificate): void {
-    const { now } = this.#trust;
-    if (now < certificate.notBefore) {
-      throw refusal("certificate-not-yet-valid", "A certificate of the chain is not yet valid");
-    }
-    if (now > certificate.notAfter) {
-      throw refusal("certificate-expired", "A certificate of the chain has expired");
-    }
-    for (const [oid, { critical }] of certificate.extensions) {
-      if (critical && !UNDERSTOOD.has(oid)) {
-        throw refusal("certificate-usage-invalid", `Critical extension ${oid} is not understood`);
-      }
-    }
+  /** The chain with the pinned root at its end, whether or not its sender put it there. */
+  #pathOf(chain: readonly X509Certificate[]): X509Certificate[] {
+    const { root } = this.#trust;
+    const last = chain.at(-1);
+    const endsInRoot = last !== undefined && equalBytes(last.encoded, root.encoded);
+    return [...(endsInRoot ? chain.slice(0, -1) : chain), root];
   }
 
   async #requireSignedBy(certificate: X509Certificate, issuer: X509Certificate): Promise<void> {
@@ -136,42 +145,66 @@ export class ChainVerifier {
     }
   }
 
-  async #requireNotRevoked(certificate: X509Certificate, issuer: X509Certificate): Promise<void> {
+  async #requireNotRevoked(
+    certificate: X509Certificate,
+    issuer: X509Certificate,
+    time: ChainTime,
+  ): Promise<void> {
     const crls = this.#trust.crls.filter((crl) => equalBytes(crl.issuer, certificate.issuer));
     if (crls.length === 0) {
       throw refusal("revocation-unknown", "No CRL covers a certificate of the chain");
     }
     for (const crl of crls) {
-      await this.verifyCrl(crl, issuer);
+      await this.verifyCrl(crl, issuer, time);
       if (crl.revoked.has(certificate.serial)) {
         throw refusal("certificate-revoked", `Certificate ${certificate.serial} is revoked`);
       }
     }
   }
 
-  #isSignedBy(
-    signed: { tbs: Uint8Array; signature: Uint8Array; signatureAlgorithm: string },
-    issuer: X509Certificate,
-  ): Promise<boolean> {
+  #isSignedBy(signed: Signed, issuer: X509Certificate): Promise<boolean> {
     const key = issuer.publicKey;
     if (!key || SIGNATURE_CURVES[signed.signatureAlgorithm] !== key.curve) {
       return Promise.resolve(false);
     }
-    const id = toHex(sha256(concatBytes(signed.tbs, signed.signature, issuer.spki)));
-    const known = this.#verified.get(id);
-    if (known) return known;
-    const verified = ahead(verifySigned(key, signed));
-    this.#verified.set(id, verified);
+    const known = this.#verified.get(signed);
+    if (known && equalBytes(known.spki, issuer.spki)) return known.verified;
+    const verified = ahead(verifySigned(key, signed, this.#crypto));
+    this.#verified.set(signed, { spki: issuer.spki, verified });
     return verified;
   }
 }
 
+/** A parsed certificate or CRL. */
+type Signed = Pick<X509Certificate, "tbs" | "signature" | "signatureAlgorithm">;
+
+interface KnownSignature {
+  /** Of the key it was verified with. */
+  readonly spki: Uint8Array;
+  readonly verified: Promise<boolean>;
+}
+
 async function verifySigned(
   key: EcdsaPublicKey,
-  { tbs, signature }: { readonly tbs: Uint8Array; readonly signature: Uint8Array },
+  { tbs, signature }: Signed,
+  crypto: CryptoProvider,
 ): Promise<boolean> {
   const raw = refusing("certificate-signature-invalid", () => rawSignature(signature, key.curve));
-  return await verifyEcdsa(key, tbs, raw);
+  return await verifyEcdsa(key, tbs, raw, crypto);
+}
+
+function requireValid(certificate: X509Certificate, { now }: ChainTime): void {
+  if (now < certificate.notBefore) {
+    throw refusal("certificate-not-yet-valid", "A certificate of the chain is not yet valid");
+  }
+  if (now > certificate.notAfter) {
+    throw refusal("certificate-expired", "A certificate of the chain has expired");
+  }
+  for (const [oid, { critical }] of certificate.extensions) {
+    if (critical && !UNDERSTOOD.has(oid)) {
+      throw refusal("certificate-usage-invalid", `Critical extension ${oid} is not understood`);
+    }
+  }
 }
 
 /** A promise that is awaited later, or by nobody when something else fails first. */

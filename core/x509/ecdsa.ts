@@ -1,5 +1,6 @@
-import { DER, DerReader } from "../encoding/der.ts";
-import { concatBytes, toHex } from "../bytes/bytes.ts";
+import { DER, der, derBitString, derOid, DerReader } from "../encoding/der.ts";
+import { concatBytes } from "../bytes/bytes.ts";
+import { type CryptoProvider, webCrypto } from "../crypto/crypto-provider.ts";
 import { AppError } from "../errors/app-error.ts";
 
 export type EcdsaCurve = "P-256" | "P-384";
@@ -15,51 +16,42 @@ export interface EcdsaPublicKey {
 
 /**
  * Whether raw `r || s` is the key's signature over `message`, with the hash of the curve's size
- * (P-256 with SHA-256, P-384 with SHA-384). A point off the curve verifies nothing. WebCrypto, so the
- * same code runs on Node, Deno, workerd and in browsers.
+ * (P-256 with SHA-256, P-384 with SHA-384). A point off the curve verifies nothing.
  */
 export async function verifyEcdsa(
   key: EcdsaPublicKey,
   message: Uint8Array,
   signature: Uint8Array,
+  crypto: CryptoProvider = webCrypto,
 ): Promise<boolean> {
-  const { curve, point } = key;
-  if (signature.length !== 2 * COORDINATE_BYTES[curve] || !isOnCurve(key)) return false;
-  const imported = await crypto.subtle.importKey(
-    "raw",
-    point as Uint8Array<ArrayBuffer>,
-    { name: "ECDSA", namedCurve: curve },
-    false,
-    ["verify"],
-  );
-  return await crypto.subtle.verify(
-    { name: "ECDSA", hash: curve === "P-256" ? "SHA-256" : "SHA-384" },
-    imported,
-    signature as Uint8Array<ArrayBuffer>,
-    message as Uint8Array<ArrayBuffer>,
-  );
+  const length = COORDINATE_BYTES[key.curve];
+  if (signature.length !== 2 * length) return false;
+  if (key.point.length !== 1 + 2 * length || key.point[0] !== 4) return false;
+  return await crypto.verifyEcdsa(key, message, signature);
 }
 
-/** Field prime and coefficient b of y^2 = x^3 - 3x + b (SEC 2 v2, 2.4.2 and 2.5.1). */
-const CURVES: Readonly<Record<EcdsaCurve, { readonly p: bigint; readonly b: bigint }>> = {
-  "P-256": {
-    p: 0xffffffff00000001000000000000000000000000ffffffffffffffffffffffffn,
-    b: 0x5ac635d8aa3a93e7b3ebbd55769886bc651d06b0cc53b0f63bce3c3e27d2604bn,
-  },
-  "P-384": {
-    p: 0xfffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffeffffffff0000000000000000ffffffffn,
-    b: 0xb3312fa7e23ee7e4988e056be3f82d19181d9c6efe8141120314088f5013875ac656398d8a2ed19d2a85c8edd3ec2aefn,
-  },
+/** Named curves (RFC 5480 2.1.1.1) and the algorithm of their keys. */
+export const EC_PUBLIC_KEY = "1.2.840.10045.2.1";
+export const CURVE_OIDS: Readonly<Record<EcdsaCurve, string>> = {
+  "P-256": "1.2.840.10045.3.1.7",
+  "P-384": "1.3.132.0.34",
+};
+/** DER SubjectPublicKeyInfo. */
+export function spkiOf({ curve, point }: EcdsaPublicKey): Uint8Array {
+  return concatBytes(SPKI_HEADS[curve], point);
+}
+
+const SPKI_HEADS: Readonly<Record<EcdsaCurve, Uint8Array>> = {
+  "P-256": spkiHead("P-256"),
+  "P-384": spkiHead("P-384"),
 };
 
-/** Runtimes refuse a bad point at different moments and with different errors: check it before. */
-function isOnCurve({ curve, point }: EcdsaPublicKey): boolean {
-  const length = COORDINATE_BYTES[curve];
-  if (point.length !== 1 + 2 * length || point[0] !== 4) return false;
-  const { p, b } = CURVES[curve];
-  const x = BigInt(`0x${toHex(point.subarray(1, 1 + length))}`);
-  const y = BigInt(`0x${toHex(point.subarray(1 + length))}`);
-  return x < p && y < p && (y * y - (x * x * x - 3n * x + b)) % p === 0n;
+/** All of a key's SubjectPublicKeyInfo but the point at its end. */
+function spkiHead(curve: EcdsaCurve): Uint8Array {
+  const algorithm = der(DER.sequence, derOid(EC_PUBLIC_KEY), derOid(CURVE_OIDS[curve]));
+  const point = new Uint8Array(1 + 2 * COORDINATE_BYTES[curve]);
+  const spki = der(DER.sequence, algorithm, derBitString(point));
+  return spki.subarray(0, spki.length - point.length);
 }
 
 /** The uncompressed point of raw coordinates `x || y`. */

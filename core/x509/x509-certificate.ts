@@ -1,6 +1,12 @@
-import { fromUtf8, toHex } from "../bytes/bytes.ts";
+import { toHex } from "../bytes/bytes.ts";
 import { DER, DerReader } from "../encoding/der.ts";
-import { COORDINATE_BYTES, type EcdsaCurve, type EcdsaPublicKey } from "./ecdsa.ts";
+import {
+  COORDINATE_BYTES,
+  CURVE_OIDS,
+  EC_PUBLIC_KEY,
+  type EcdsaCurve,
+  type EcdsaPublicKey,
+} from "./ecdsa.ts";
 
 /** The largest certificate that is parsed, in bytes. Vendor certificates are near 1 KiB. */
 const MAX_CERTIFICATE_BYTES = 64 * 1024;
@@ -16,11 +22,9 @@ export const EXTENSION = {
   extendedKeyUsage: "2.5.29.37",
 } as const;
 
-const CURVES: Readonly<Record<string, EcdsaCurve>> = {
-  "1.2.840.10045.3.1.7": "P-256",
-  "1.3.132.0.34": "P-384",
-};
-const EC_PUBLIC_KEY = "1.2.840.10045.2.1";
+const CURVES = new Map(
+  (Object.keys(CURVE_OIDS) as EcdsaCurve[]).map((curve) => [CURVE_OIDS[curve], curve]),
+);
 
 /** Bits of KeyUsage (RFC 5280 4.2.1.3), bit 0 first. */
 export const KEY_USAGE = { digitalSignature: 0, keyCertSign: 5, cRLSign: 6 } as const;
@@ -136,27 +140,34 @@ export function requireSameAlgorithm(r: DerReader, outer: Uint8Array): void {
 export function readTime(r: DerReader, field: string): number {
   const isUtc = r.peek() === DER.utcTime;
   const content = r.content(field, isUtc ? DER.utcTime : DER.generalizedTime);
-  const text = fromUtf8(content, field);
-  const match = isUtc
-    ? /^(\d{2})(\d{2})(\d{2})(\d{2})(\d{2})(\d{2})Z$/.exec(text)
-    : /^(\d{4})(\d{2})(\d{2})(\d{2})(\d{2})(\d{2})Z$/.exec(text);
-  if (!match) throw r.malformed(field, "is not a time");
-  const [year, month, day, hour, minute, second] = match.slice(1).map(Number) as [
-    number,
-    number,
-    number,
-    number,
-    number,
-    number,
-  ];
+  const yearDigits = isUtc ? 2 : 4;
+  const end = yearDigits + 10;
+  const digits = (from: number, count: number) => {
+    let value = 0;
+    for (let at = from; at < from + count; at++) {
+      const digit = content[at]! - 0x30;
+      if (!(digit >= 0 && digit <= 9)) throw r.malformed(field, "is not a time");
+      value = value * 10 + digit;
+    }
+    return value;
+  };
+  const year = digits(0, yearDigits);
+  const month = digits(end - 10, 2);
+  const day = digits(end - 8, 2);
+  const hour = digits(end - 6, 2);
+  const minute = digits(end - 4, 2);
+  const second = digits(end - 2, 2);
   const fullYear = isUtc ? year + (year < 50 ? 2000 : 1900) : year;
-  const time = Date.UTC(fullYear, month - 1, day, hour, minute, second);
-  const back = new Date(time).toISOString();
-  const digits = back.replace(/[-T:]/g, "").slice(0, 14);
-  if (!digits.endsWith(isUtc ? text.slice(0, 12) : text.slice(0, 14))) {
-    throw r.malformed(field, "is not a time");
-  }
-  return time / 1000;
+  const date = new Date(0);
+  date.setUTCFullYear(fullYear, month - 1, day);
+  date.setUTCHours(hour, minute, second);
+  // A day, hour, minute or second out of range would have carried over.
+  const isTime = content.length === end + 1 && content[end] === 0x5a && // Z
+    date.getUTCMonth() === month - 1 && date.getUTCDate() === day &&
+    date.getUTCHours() === hour && date.getUTCMinutes() === minute &&
+    date.getUTCSeconds() === second;
+  if (!isTime) throw r.malformed(field, "is not a time");
+  return date.getTime() / 1000;
 }
 
 export function readExtensions(wrapper: DerReader): Map<string, X509Extension> {
@@ -183,7 +194,7 @@ function readPublicKey(spki: Uint8Array): EcdsaPublicKey | undefined {
   const algorithm = info.enter("algorithm");
   const isEc = algorithm.oid("algorithm") === EC_PUBLIC_KEY;
   if (!isEc || algorithm.peek() !== DER.oid) return undefined;
-  const curve = CURVES[algorithm.oid("namedCurve")];
+  const curve = CURVES.get(algorithm.oid("namedCurve"));
   algorithm.end();
   const point = info.bitString("subjectPublicKey");
   info.end();

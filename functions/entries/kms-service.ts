@@ -1,6 +1,7 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { sha256 } from "@noble/hashes/sha2.js";
+import { hostCrypto } from "#adapters/crypto.ts";
 import { serveHttp } from "#adapters/http-server.ts";
 import { serveHttps } from "#adapters/https-server.ts";
 import type { Listening } from "#adapters/listening.ts";
@@ -16,6 +17,7 @@ import type { Metrics } from "#core/http/metrics.ts";
 import type { AppVersion } from "#core/http/operations.ts";
 import { privateKeyPem } from "#core/ra-tls/certificate.ts";
 import { CollateralCache } from "#core/tdx/collateral-cache.ts";
+import { EndorsementCache } from "#core/tdx/endorsement-cache.ts";
 import { DEFAULT_PCCS_URL, fetchCollateral } from "#core/tdx/pccs-client.ts";
 import { createAdminApp } from "#functions/kms/admin-app.ts";
 import { createKmsApp } from "#functions/kms/app.ts";
@@ -80,6 +82,8 @@ export async function openKms(config: KmsConfig, options: KmsServiceOptions): Pr
       now,
       trustAnchors,
       collateralFor: (quote) => collateral.get(quote),
+      crypto: hostCrypto,
+      endorsements: new EndorsementCache(),
       verifyImage: core.image.verify,
       rootPublicKey,
     });

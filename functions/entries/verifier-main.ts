@@ -10,6 +10,8 @@ import { makeWebFetch } from "#adapters/web-fetch.ts";
 import { fromUtf8 } from "#core/bytes/bytes.ts";
 import { CollateralCache } from "#core/tdx/collateral-cache.ts";
 import { DEFAULT_PCCS_URL, fetchCollateral } from "#core/tdx/pccs-client.ts";
+import { hostCrypto } from "#adapters/crypto.ts";
+import { EndorsementCache } from "#core/tdx/endorsement-cache.ts";
 import { createVerifierApp } from "#functions/verifier/app.ts";
 import { verdictFacts } from "#functions/verifier/verdict-facts.ts";
 import { closeOnSignal } from "./process.ts";
@@ -59,6 +61,8 @@ export async function verifierMain(argv: readonly string[]): Promise<void> {
     now,
     trustAnchors,
     collateralFor: (quote) => collateral.get(quote),
+    crypto: hostCrypto,
+    endorsements: new EndorsementCache(),
     page: page && fromUtf8(page),
     logVerdict: (verdict) => log.info("verdict", verdictFacts(verdict)),
     logError: (error) => log.error("Failed: answering a request", { error }),

@@ -5,6 +5,8 @@ import { noMetrics } from "#core/http/metrics.ts";
 import { CollateralCache } from "#core/tdx/collateral-cache.ts";
 import { DEFAULT_PCCS_URL, fetchCollateral } from "#core/tdx/pccs-client.ts";
 import { tdxTrustAnchors } from "#functions/attestation/trust-anchors.ts";
+import { webCrypto } from "#core/crypto/crypto-provider.ts";
+import { EndorsementCache } from "#core/tdx/endorsement-cache.ts";
 import { createVerifierApp } from "#functions/verifier/app.ts";
 import { verdictFacts } from "#functions/verifier/verdict-facts.ts";
 import manifest from "../../package.json" with { type: "json" };
@@ -56,6 +58,8 @@ function createApp(env: unknown) {
     now,
     trustAnchors: tdxTrustAnchors(data.TDX_ROOT_CA, data.EXTERNAL_ROOTS_SIMULATED === "true"),
     collateralFor: (quote) => collateral.get(quote),
+    crypto: webCrypto,
+    endorsements: new EndorsementCache(),
     logVerdict: (verdict) => logLine("info", { message: "verdict", ...verdictFacts(verdict) }),
     logError: (error) => logLine("error", { message: "answering", error: errorChain(error) }),
     metrics: noMetrics,

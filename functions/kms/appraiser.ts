@@ -8,9 +8,11 @@ import type { TrustAnchor } from "#core/attestation/trust-anchor.ts";
 import type { Verdict } from "#core/attestation/verdict.ts";
 import { encodeAttestation } from "#core/attestation/versioned-attestation.ts";
 import { toHex } from "#core/bytes/bytes.ts";
+import type { CryptoProvider } from "#core/crypto/crypto-provider.ts";
 import { AppError } from "#core/errors/app-error.ts";
 import { refusal } from "#core/errors/refusal.ts";
 import type { QuoteCollateral } from "#core/tdx/collateral.ts";
+import type { EndorsementCache } from "#core/tdx/endorsement-cache.ts";
 import { parseQuote, type Quote } from "#core/tdx/quote.ts";
 import { TCB_STATUSES } from "#core/tdx/tcb-status.ts";
 import type { Appraise } from "./ports.ts";
@@ -19,6 +21,8 @@ export interface AppraiserOptions {
   readonly now: () => Date;
   readonly trustAnchors: readonly TrustAnchor[];
   readonly collateralFor: (quote: Quote) => Promise<QuoteCollateral>;
+  readonly crypto: CryptoProvider;
+  readonly endorsements: EndorsementCache;
   /** core.image.verify: whether the registers must be those of the image named. */
   readonly verifyImage: boolean;
   /** DER SubjectPublicKeyInfo of this KMS's root CA; undefined before there is one. */
@@ -65,6 +69,8 @@ export function createAppraiser(options: AppraiserOptions): Appraise {
       reference: role === "app" && keyProvider !== undefined ? { ...image, keyProvider } : image,
       policy,
       now: options.now(),
+      crypto: options.crypto,
+      endorsements: options.endorsements,
       expectedReportData,
     });
     const evidenceDigest = toHex(sha256(encodeAttestation(attestation)));

@@ -10,6 +10,8 @@ import { noMetrics } from "#core/http/metrics.ts";
 import { collateralToJson } from "#core/tdx/collateral.ts";
 import { simulatedCvm } from "../../tests/simulated-cvm.ts";
 import { vectorBytes, vectorTest, vectorText } from "../../tests/vectors.ts";
+import { webCrypto } from "#core/crypto/crypto-provider.ts";
+import { EndorsementCache } from "#core/tdx/endorsement-cache.ts";
 import { createVerifierApp } from "./app.ts";
 import type { VerifierPorts } from "./ports.ts";
 import { MAX_REQUEST_BYTES } from "./request.ts";
@@ -30,6 +32,8 @@ function setup(changes: Partial<VerifierPorts> = {}) {
     now: () => NOW,
     trustAnchors: [parseTrustAnchor("lab", cvm.platform.rootCertificateDer)],
     collateralFor: async () => cvm.platform.collateral(NOW),
+    crypto: webCrypto,
+    endorsements: new EndorsementCache(),
     logVerdict: (verdict) => verdicts.push(verdict),
     logError: (error) => errors.push(error),
     metrics,

@@ -41,6 +41,8 @@ export function createVerifierApp(ports: VerifierPorts): Hono {
       now: time ?? ports.now(),
       collateral: collateral ?? await collateralOf(attestation, ports),
       trustAnchors: ports.trustAnchors,
+      crypto: ports.crypto,
+      endorsements: ports.endorsements,
     });
     const { outcome, reason, simulated } = verdict;
     verdicts.add(1, { outcome, reason: reason?.code ?? "", simulated: String(simulated) });

@@ -1,8 +1,10 @@
 import type { TrustAnchor } from "#core/attestation/trust-anchor.ts";
 import type { Verdict } from "#core/attestation/verdict.ts";
+import type { CryptoProvider } from "#core/crypto/crypto-provider.ts";
 import type { Metrics } from "#core/http/metrics.ts";
 import type { AppVersion } from "#core/http/operations.ts";
 import type { QuoteCollateral } from "#core/tdx/collateral.ts";
+import type { EndorsementCache } from "#core/tdx/endorsement-cache.ts";
 import type { Quote } from "#core/tdx/quote.ts";
 
 export interface VerifierPorts {
@@ -11,6 +13,8 @@ export interface VerifierPorts {
   readonly trustAnchors: readonly TrustAnchor[];
   /** From the configured PCCS, perhaps cached. */
   readonly collateralFor: (quote: Quote) => Promise<QuoteCollateral>;
+  readonly crypto: CryptoProvider;
+  readonly endorsements: EndorsementCache;
   /** The verify page, one HTML document with all it needs inside; absent where none is served. */
   readonly page?: string | undefined;
   readonly logVerdict: (verdict: Verdict) => void;

@@ -137,7 +137,7 @@ test("core/ has no clock, no network and no randomness but WebCrypto's", () => {
 
 /** Layers of core/, lowest first; a folder may import its own layer and those below. */
 const CORE_LAYERS: readonly (readonly string[])[] = [
-  ["bytes", "errors"],
+  ["bytes", "collections", "errors"],
   ["encoding", "crypto", "x509", "http"],
   ["compose", "tdx", "sev-snp", "nitro", "tpm", "event-log"],
   ["measurement", "attestation"],

@@ -28,6 +28,8 @@ import { buildVerifyPage } from "../../../scripts/lib/verify-page.ts";
 import { noChromium, pageTest, useChromium } from "../../../tests/chromium.ts";
 import { simulatedCvm } from "../../../tests/simulated-cvm.ts";
 import { hasVectors, vectorText } from "../../../tests/vectors.ts";
+import { webCrypto } from "#core/crypto/crypto-provider.ts";
+import { EndorsementCache } from "#core/tdx/endorsement-cache.ts";
 import { createVerifierApp } from "../app.ts";
 import { parseVerificationRequest } from "../request.ts";
 
@@ -47,6 +49,8 @@ before(async () => {
     now: () => new Date(),
     trustAnchors: [],
     collateralFor: async () => cvm.platform.collateral(new Date()),
+    crypto: webCrypto,
+    endorsements: new EndorsementCache(),
     page: html,
     logVerdict: () => {},
     logError: () => {},
