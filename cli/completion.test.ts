@@ -28,6 +28,12 @@ test("bash is offered commands, their options, and nothing of their neighbours",
   ]);
   assert.ok((await offered("dstack", "verify", "app", "--")).includes("--compose-hash"));
   assert.deepEqual(await offered("dstack", "deploy", "--allow"), ["--allowlist"]);
+  assert.deepEqual(await offered("dstack", "measure", "--h"), [
+    "--hotplug-off",
+    "--hugepages",
+    "--help",
+  ]);
+  assert.deepEqual(await offered("dstack", "measure", "explain", "--to"), ["--to-image"]);
   assert.deepEqual(await offered("dstack", "--json", "stop", "--f"), ["--force"]);
   assert.deepEqual(await offered("dstack", "stop", "--allow"), []);
 });

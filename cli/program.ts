@@ -2,6 +2,7 @@ import { Command } from "commander";
 import { addCompletion } from "./commands/completion.ts";
 import { addCvmCommands } from "./commands/cvm.ts";
 import { addDeploy } from "./commands/deploy.ts";
+import { addMeasure } from "./commands/measure.ts";
 import { addVerify } from "./commands/verify.ts";
 import type { CliPorts } from "./context.ts";
 
@@ -21,6 +22,7 @@ export function createProgram(version: string, ports: CliPorts): Command {
     .exitOverride();
   addDeploy(program, ports);
   addCvmCommands(program, ports);
+  addMeasure(program, ports);
   addVerify(program, ports);
   addCompletion(program, ports);
   return program;

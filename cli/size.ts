@@ -23,3 +23,12 @@ export function parseGib(text: string, option: string): number {
   }
   return mib / 1024;
 }
+
+/** Bytes: a size with a unit, or a number of bytes, also in hex. */
+export function parseBytes(text: string, option: string): number {
+  const bytes = /^(0x[0-9a-f]{1,13}|\d{1,16})$/i.test(text.trim())
+    ? Number(text)
+    : parseMib(text, option) * 2 ** 20;
+  if (Number.isSafeInteger(bytes)) return bytes;
+  throw new AppError("input/malformed", `${option} takes a size such as 16T, not '${text}'`);
+}

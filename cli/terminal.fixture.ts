@@ -34,7 +34,10 @@ export function terminal(options: TerminalOptions = {}) {
       env: options.env ?? {},
       readFile: async (path) => {
         const content = files.get(path);
-        if (content === undefined) throw new Error(`ENOENT: no such file, open '${path}'`);
+        if (content === undefined) {
+          const why = `ENOENT: no such file, open '${path}'`;
+          throw Object.assign(new Error(why), { code: "ENOENT" });
+        }
         return content;
       },
       writeFile: async (path, bytes) => {
