@@ -3,13 +3,10 @@ import { test } from "node:test";
 import { parseAcpiTables } from "#core/measurement/acpi/acpi-table.ts";
 import { encodeAcpiBlobs } from "#core/measurement/acpi/blobs.ts";
 import type { AcpiMachine } from "#core/measurement/acpi/machine.ts";
-import { FrozenMachine, qemus } from "./qemu-fw-cfg.ts";
+import { FrozenMachine, playFirmware, qemus } from "./qemu-fw-cfg.ts";
 
 const MIB = 2 ** 20;
 const GIB = 2 ** 30;
-/** Where OVMF places the 64-bit window; its upper half, as a BAR holds it. */
-const HOLE64_HIGH = 0x3800;
-
 type Shape = Omit<AcpiMachine, "qemu" | "smm"> & { readonly smm?: boolean };
 
 const PLAIN: Shape = {
@@ -120,15 +117,6 @@ function disk(id: string): string[] {
 
 function networkCard(id: string): string[] {
   return ["-netdev", `user,id=${id}`, "-device", `virtio-net-pci,netdev=${id},romfile=`];
-}
-
-/** What OVMF has set when it asks for tables: PCIEXBAR, the power management block, a 64-bit BAR. */
-async function playFirmware(machine: FrozenMachine): Promise<void> {
-  await machine.writePciConfig(0, 0x60, 0xe000_0001);
-  await machine.writePciConfig(31, 0x40, 0x601);
-  await machine.writePciConfig(31, 0x44, 0x80);
-  await machine.writePciConfig(1, 0x24, HOLE64_HIGH);
-  await machine.writePciConfig(1, 0x04, 0x2);
 }
 
 const found = qemus();

@@ -103,3 +103,15 @@ export class FrozenMachine {
     return rest.join(" ");
   }
 }
+
+/** Where OVMF places the 64-bit window; its upper half, as a BAR holds it. */
+const HOLE64_HIGH = 0x3800;
+
+/** What OVMF has set when it asks for tables: PCIEXBAR, power management block, a 64-bit BAR in slot 1. */
+export async function playFirmware(machine: FrozenMachine): Promise<void> {
+  await machine.writePciConfig(0, 0x60, 0xe000_0001);
+  await machine.writePciConfig(31, 0x40, 0x601);
+  await machine.writePciConfig(31, 0x44, 0x80);
+  await machine.writePciConfig(1, 0x24, HOLE64_HIGH);
+  await machine.writePciConfig(1, 0x04, 0x2);
+}

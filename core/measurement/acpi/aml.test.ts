@@ -1,9 +1,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { fromHex, toHex } from "../../bytes/bytes.ts";
+import { toHex } from "../../bytes/bytes.ts";
 import {
   type Aml,
+  amlBytes,
   buffer,
   eisaId,
   field,
@@ -35,15 +36,16 @@ function integerAt(bytes: Uint8Array, at: number): { value: bigint; size: number
   return { value: BigInt(`0x${digits}`), size: size + 1 };
 }
 
+const integers = fc.oneof(fc.maxSafeNat(), fc.nat(2 ** 17), fc.nat(300));
+
 test("integers read back, in the fewest bytes that hold them", () => {
-  fc.assert(fc.property(fc.bigInt({ min: 0n, max: 2n ** 64n - 1n }), (value) => {
-    const bytes = integer(value);
-    assert.deepEqual(integerAt(bytes, 0), { value, size: bytes.length });
-    const needed = [1, 2, 4, 8].find((size) => value < 2n ** BigInt(8 * size))! + 1;
-    assert.equal(bytes.length, value <= 1n ? 1 : needed);
+  fc.assert(fc.property(integers, (value) => {
+    const bytes = amlBytes(integer(value));
+    assert.deepEqual(integerAt(bytes, 0), { value: BigInt(value), size: bytes.length });
+    const needed = [1, 2, 4, 8].find((size) => value < 2 ** (8 * size))! + 1;
+    assert.equal(bytes.length, value <= 1 ? 1 : needed);
   }));
-  assert.throws(() => integer(-1), RangeError);
-  assert.throws(() => integer(2n ** 64n), RangeError);
+  for (const bad of [-1, 1.5, 2 ** 53]) assert.throws(() => integer(bad), RangeError);
 });
 
 test("a term says how long it is, at every size of the length itself", () => {
@@ -53,7 +55,7 @@ test("a term says how long it is, at every size of the length itself", () => {
     fc.constantFrom(2 ** 20 - 12, 2 ** 20 - 8, 2 ** 20 - 7, 2 ** 20),
   );
   fc.assert(fc.property(sizes, (size) => {
-    const bytes = buffer(new Uint8Array(size).fill(0xab));
+    const bytes = amlBytes(buffer(new Uint8Array(size).fill(0xab)));
     const { length, size: own } = packageLengthAt(bytes, 1);
     assert.equal(length, bytes.length - 1);
     assert.ok(own === 1 || length > [0, 0x3f, 0xfff, 0xf_ffff][own - 1]!, "in fewer bytes");
@@ -74,8 +76,7 @@ test("names read back", () => {
     fc.array(segment, { minLength: 1, maxLength: 6 }),
   );
   fc.assert(fc.property(path, ([prefix, segments]) => {
-    const bytes = name(prefix + segments.join("."));
-    const text = String.fromCharCode(...bytes);
+    const text: string = name(prefix + segments.join("."));
     assert.ok(text.startsWith(prefix));
     const count = { 1: 0, 2: 1 }[segments.length] ?? 2;
     const flat = text.slice(prefix.length + count);
@@ -99,5 +100,5 @@ test("known encodings", () => {
     [list([integer(0)], 3), "12030300"],
     [field("REGN", 1, 0, [["AAAA", 8], 32]), "5b810d5245474e0141414141080020"],
   ];
-  for (const [bytes, expected] of cases) assert.equal(toHex(bytes), toHex(fromHex(expected)));
+  for (const [bytes, expected] of cases) assert.equal(toHex(amlBytes(bytes)), expected);
 });

@@ -1,8 +1,8 @@
-import { concatBytes } from "../../bytes/bytes.ts";
 import { encodeTable } from "./acpi-table.ts";
 import {
   ACCESS,
   type Aml,
+  amlBytes,
   arg,
   declare,
   dereference,
@@ -48,7 +48,7 @@ export function encodeDsdt(machine: AcpiMachine): Uint8Array {
   return encodeTable(
     "DSDT",
     1,
-    concatBytes(
+    amlBytes(
       debugPort(),
       hostBridge(machine),
       ...(machine.pciHotplug ? [pciHotplugRegisters(dialect)] : []),
