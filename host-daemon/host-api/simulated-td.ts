@@ -1,12 +1,13 @@
-import { concatBytes, fromHex, toHex, utf8 } from "#core/bytes/bytes.ts";
+import { fromHex, toHex } from "#core/bytes/bytes.ts";
 import { AppError } from "#core/errors/app-error.ts";
 import { encodeCcel } from "#core/event-log/ccel.ts";
 import { mrConfigIdV1 } from "#core/compose/mr-config.ts";
 import { extendRegister } from "#core/event-log/replay.ts";
 import type { SimulatedPlatform } from "#core/tdx/simulated-platform.ts";
 import { expectedTdxRegisters } from "#core/measurement/expected-registers.ts";
+import { vmShapeOf } from "#core/measurement/measure-image.ts";
 import { parseTdxMeasurementDocument } from "#core/measurement/tdx-measurement-document.ts";
-import { sha384 } from "@noble/hashes/sha2.js";
+import type { VmConfig } from "#core/measurement/vm-config.ts";
 import type { CvmStore, SimulatedTd } from "../db/cvm-store.ts";
 import { SerialQueue } from "../vmm/serial-queue.ts";
 
@@ -16,8 +17,8 @@ export interface TdLaunch {
   /** 32 bytes in hex. */
   readonly composeHash: string;
   readonly tdxMeasurement: Uint8Array;
-  readonly memoryMib: number;
-  readonly vcpus: number;
+  /** What the guest is told of its VM. */
+  readonly config: VmConfig;
 }
 
 const REGISTER_BYTES = 48;
@@ -41,9 +42,7 @@ export class SimulatedTds {
   async begin(launch: TdLaunch): Promise<void> {
     const expected = expectedTdxRegisters({
       document: parseTdxMeasurementDocument(launch.tdxMeasurement),
-      memoryBytes: launch.memoryMib * 2 ** 20,
-      twoPass: false,
-      acpiDigests: simulatedAcpiDigests(launch),
+      ...await vmShapeOf(launch.config),
     });
     await this.#store.saveSimulatedTd({
       cvmId: launch.cvmId,
@@ -109,14 +108,4 @@ export class SimulatedTds {
     }
     return td;
   }
-}
-
-/**
- * The three ACPI tables a firmware would have measured. Nothing predicts them in the lite variant, where
- * a verifier takes them from the log: any fixed bytes of the VM's shape do.
- */
-function simulatedAcpiDigests(launch: TdLaunch) {
-  const of = (table: string) =>
-    sha384(concatBytes(utf8(`dstack simulated ${table}\0${launch.memoryMib}\0${launch.vcpus}`)));
-  return { loader: of("table-loader"), rsdp: of("rsdp"), tables: of("tables") };
 }

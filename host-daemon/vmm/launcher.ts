@@ -20,7 +20,7 @@ import type { Entry } from "./inventory.ts";
 import { macAddress } from "./mac-address.ts";
 import type { HostFiles, ProcessIdentity, VmRunner } from "./ports.ts";
 import { smbiosStrings } from "./smbios.ts";
-import { encodeSysConfig } from "./sys-config.ts";
+import { encodeSysConfig, type SysConfigInput, vmConfigOf } from "./sys-config.ts";
 import { WorkDirectory } from "./work-directory.ts";
 
 /** What this host was found to be able to do. */
@@ -130,14 +130,14 @@ export class Launcher {
       throw new AppError("host/tee-unavailable", "TDX needs KVM, which does not work on this host");
     }
     const nics = this.#nics(cvm.id, cvm.networks);
-    await directory.writeShared(".sys-config.json", this.#sysConfig(entry, image, nics.length));
+    const sysConfig = this.#sysConfig(entry, image, nics.length);
+    await directory.writeShared(".sys-config.json", encodeSysConfig(sysConfig));
     if (tee === "simulated") {
       await this.#ports.simulatedTds!.begin({
         cvmId: cvm.id,
         composeHash: cvm.composeHash,
         tdxMeasurement: image.tdxMeasurement!,
-        memoryMib: cvm.memoryMib,
-        vcpus: cvm.vcpu,
+        config: vmConfigOf(sysConfig),
       });
     }
     await directory.ensureDataDisk(cvm.diskGib);
@@ -202,12 +202,12 @@ export class Launcher {
     );
   }
 
-  #sysConfig(entry: Entry, image: GuestImage, nicCount: number): string {
+  #sysConfig(entry: Entry, image: GuestImage, nicCount: number): SysConfigInput {
     const { cvm } = entry;
     const { cvm: node, host_api } = this.#config;
     const hostApi = `http://${hostAddressOn(node.networking.net)}:${host_api.port}`;
     const simulated = this.teeOf(cvm.noTee) === "simulated";
-    return encodeSysConfig({
+    return {
       image,
       vcpus: cvm.vcpu,
       memoryMib: cvm.memoryMib,
@@ -223,7 +223,7 @@ export class Launcher {
       dockerRegistry: node.docker_registry,
       hostApiUrl: `${hostApi}/api`,
       hostApiToken: cvm.hostApiToken,
-    });
+    };
   }
 
   #nics(vmId: string, networks: readonly StoredNetwork[]): NicLaunch[] {

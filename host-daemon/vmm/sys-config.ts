@@ -47,7 +47,8 @@ export function encodeSysConfig(input: SysConfigInput): string {
   return text;
 }
 
-function vmConfigOf(input: SysConfigInput): VmConfig {
+/** What a verifier is told of the VM. */
+export function vmConfigOf(input: SysConfigInput): VmConfig {
   const { image } = input;
   return {
     osImageHash: image.osImageHash,
