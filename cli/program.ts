@@ -3,6 +3,7 @@ import { addCompletion } from "./commands/completion.ts";
 import { addCvmCommands } from "./commands/cvm.ts";
 import { addDeploy } from "./commands/deploy.ts";
 import { addMeasure } from "./commands/measure.ts";
+import { addKms } from "./commands/kms.ts";
 import { addVerify } from "./commands/verify.ts";
 import type { CliPorts } from "./context.ts";
 
@@ -24,6 +25,7 @@ export function createProgram(version: string, ports: CliPorts): Command {
   addCvmCommands(program, ports);
   addMeasure(program, ports);
   addVerify(program, ports);
+  addKms(program, ports);
   addCompletion(program, ports);
   return program;
 }

@@ -29,6 +29,6 @@ function report(error: unknown, { say }: CliPorts): number {
     return EXIT_FAILED;
   }
   say(`dstack: ${error.message} (${error.code})`);
-  if (error.code === "attestation/refused") return EXIT_REFUSED;
+  if (/^(attestation\/refused|crypto\/invalid-signature)$/.test(error.code)) return EXIT_REFUSED;
   return /^(input|config)\//.test(error.code) ? EXIT_USAGE : EXIT_FAILED;
 }

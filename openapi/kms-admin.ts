@@ -63,6 +63,12 @@ export interface components {
             tcb_status: string;
             advisory_ids: string[];
             evidence_digest: string;
+            /** @description What the auth service says decided */
+            rule: string;
+            /** @description Newest epoch of the keys released */
+            epoch: number;
+            block_number: number | null;
+            block_hash: string;
         };
         RpcError: {
             /** @description Causes joined by `: `, outermost first */

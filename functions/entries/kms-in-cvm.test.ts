@@ -263,7 +263,9 @@ test("a source that is not allowed, attested or steady gives no keys", async () 
       );
     });
     assert.ok(ended instanceof AppError && ended.message === "Failed to onboard", String(ended));
-    assert.deepEqual(await readdir(join(around.directory, "third")), []);
+    assert.deepEqual(await readdir(join(around.directory, "third")), [
+      "release-log-head.json",
+    ]);
     await Promise.all([other.close(), plain.close(), switching.close()]);
   });
 });

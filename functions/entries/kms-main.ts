@@ -10,7 +10,7 @@ import { createPrometheusMetrics } from "#adapters/metrics.ts";
 import { fromHex } from "#core/bytes/bytes.ts";
 import { AppError } from "#core/errors/app-error.ts";
 import { noMetrics } from "#core/http/metrics.ts";
-import { decisionToJson } from "#functions/kms/admin-app.ts";
+import { decisionToJson } from "#functions/db/kms-decisions.ts";
 import { type KmsConfig, kmsConfigSchema } from "#functions/kms/config.ts";
 import { issueCertByHand, ISSUED_BY_HAND } from "#functions/kms/issue-cert.ts";
 import { hasKeys, loadRootCa } from "#functions/kms/key-store.ts";
@@ -42,7 +42,7 @@ export async function kmsMain(argv: readonly string[]): Promise<void> {
   const config = await loadConfig(kmsConfigSchema, {
     file: values.config,
     envPrefix: "DSTACK_KMS_",
-    otherVariables: [ADMIN_TOKEN],
+    otherVariables: [ADMIN_TOKEN, DATABASE_TOKEN],
   });
   if (values["check-config"]) return;
   if (command === "issue-cert") {
@@ -84,6 +84,7 @@ async function issueCert(
 }
 
 const ADMIN_TOKEN = "DSTACK_KMS_ADMIN_TOKEN";
+const DATABASE_TOKEN = "DSTACK_KMS_DATABASE_TOKEN";
 
 function serviceOptions({ core }: KmsConfig): KmsServiceOptions {
   const log = getLogger("kms");
@@ -108,6 +109,7 @@ function serviceOptions({ core }: KmsConfig): KmsServiceOptions {
     agentSockets: agent === undefined
       ? ["/var/run/dstack/dstack.sock", "/var/run/dstack.sock"]
       : [agent],
+    databaseToken: process.env[DATABASE_TOKEN] || undefined,
     adminToken: process.env[ADMIN_TOKEN] || process.env["ADMIN_API_TOKEN"],
   };
 }

@@ -2,16 +2,21 @@ import assert from "node:assert/strict";
 import { stat } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
+import { createClient } from "@libsql/client";
 import { makeTlsFetch } from "#adapters/tls-fetch.ts";
 import type { Attestation } from "#core/attestation/attestation.ts";
 import { ratlsReportData } from "#core/attestation/report-data.ts";
 import { encodeAttestation } from "#core/attestation/versioned-attestation.ts";
-import { toHex } from "#core/bytes/bytes.ts";
+import { fromHex, toHex } from "#core/bytes/bytes.ts";
+import { k256PublicKey } from "#core/crypto/k256.ts";
+import { verifyInclusion } from "#core/crypto/merkle-tree.ts";
 import { p256Spki, randomP256Scalar } from "#core/crypto/p256.ts";
+import { verifyTreeHead } from "#core/crypto/tree-head.ts";
 import { AppError } from "#core/errors/app-error.ts";
 import { parseCertificatePem, parseChainPem } from "#core/ra-tls/certificate.ts";
 import { verifyKmsChain } from "#core/ra-tls/chain.ts";
 import { encodeCsr, signCsr } from "#core/ra-tls/csr.ts";
+import { decisionLeafHash, decisionToJson } from "#functions/db/kms-decisions.ts";
 import { simulatedCvm } from "../../tests/simulated-cvm.ts";
 import type { KmsService } from "./kms-service.ts";
 import {
@@ -301,4 +306,39 @@ test("the operator lists decisions with the token only", async () => {
   const stored = listed.map(({ id }: { id: number }) => id);
   assert.deepEqual(stored.toSorted(), logged.toSorted());
   assert.ok(around.errors.length > 0, "the auth API's failure was logged");
+});
+
+test("a release is in the log's tree, and a KMS does not start on a log that was cut", async () => {
+  const cert_dir = join(around.directory, "logged");
+  const database = join(around.directory, "logged.db");
+  const first = await around.start({ cert_dir, database });
+  const fetch = makeTlsFetch({ verify: "none", checkHostname: false });
+  const get = async (path: string) => {
+    const response = await fetch(`https://127.0.0.1:${first.port}/v1/log/${path}`, {
+      method: "GET",
+      headers: {},
+    });
+    return { status: response.status, body: await response.json() };
+  };
+  try {
+    await (await guest({ service: first })).getAppKey({});
+    const row = around.decisions.at(-1)!;
+    const { body: head } = await get("head");
+    assert.equal(head.tree_size, row.id);
+    verifyTreeHead(k256PublicKey(first.identity.k256Key), head);
+    const { body: path } = await get(`proof/inclusion?id=${row.id}&tree_size=${head.tree_size}`);
+    const leaf = decisionLeafHash(decisionToJson(row));
+    assert.equal(path.leaf_hash, toHex(leaf));
+    const proof = path.proof.map((hash: string) => fromHex(hash));
+    verifyInclusion(leaf, row.id - 1, head.tree_size, proof, fromHex(head.root_hash));
+    assert.equal((await get(`proof/inclusion?id=1&tree_size=${row.id + 1}`)).status, 400);
+    assert.equal((await get(`proof/consistency?first=2&second=1`)).status, 400);
+    assert.equal((await get("leaf-hashes?limit=1001")).status, 400);
+  } finally {
+    await first.close();
+  }
+  const client = createClient({ url: `file:${database}` });
+  await client.execute("DELETE FROM kms_decisions WHERE id = (SELECT max(id) FROM kms_decisions)");
+  client.close();
+  await assert.rejects(around.start({ cert_dir, database }), { code: "kms/log-damaged" });
 });

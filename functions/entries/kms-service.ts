@@ -39,7 +39,7 @@ import type { Appraise, DecidingPorts, KmsLog, SelfAttestation } from "#function
 import { attestationExtension } from "#functions/kms/sign-cert.ts";
 import { imageCacheDirectory } from "./image-cache.ts";
 import { keyDirectory } from "./key-directory.ts";
-import { openKmsDatabase } from "./kms-database.ts";
+import { logHeadFile, openKmsDatabase } from "./kms-database.ts";
 import { readTrustAnchors } from "./trust-anchors.ts";
 
 export interface KmsServiceOptions {
@@ -48,6 +48,8 @@ export interface KmsServiceOptions {
   readonly log: KmsLog & { readonly info: (message: string, facts?: object) => void };
   /** Unix sockets the guest agent may listen on; the first that is there counts. */
   readonly agentSockets: readonly string[];
+  /** Of a libSQL server that asks for one. */
+  readonly databaseToken?: string | undefined;
   /** Of the admin listener, where the configuration has none. */
   readonly adminToken?: string | undefined;
 }
@@ -90,7 +92,11 @@ export async function openKms(config: KmsConfig, options: KmsServiceOptions): Pr
   for (const { name, simulated } of trustAnchors) {
     options.log.info("trust anchor", { trust_anchor: name, simulated });
   }
-  const database = await openKmsDatabase(core.database);
+  const database = await openKmsDatabase(
+    core.database,
+    logHeadFile(files),
+    options.databaseToken,
+  );
   return {
     files,
     appraiserFor,

@@ -5,7 +5,7 @@ import { AppError } from "#core/errors/app-error.ts";
 import { Admin } from "#core/rpc/gen/kms_pb.ts";
 import { prpcOpenApi } from "#core/rpc/openapi.ts";
 import { prpcRoutes } from "#core/rpc/server.ts";
-import type { KmsDecision } from "#functions/db/kms-decisions.ts";
+import { decisionToJson } from "#functions/db/kms-decisions.ts";
 import type { KmsPorts } from "./ports.ts";
 
 /** What verification keeps of OS images, by hash. */
@@ -43,6 +43,10 @@ const decisionSchema = z.object({
   tcb_status: z.string(),
   advisory_ids: z.array(z.string()),
   evidence_digest: z.string(),
+  rule: z.string().openapi({ description: "What the auth service says decided" }),
+  epoch: z.int().openapi({ description: "Newest epoch of the keys released" }),
+  block_number: z.int().nullable(),
+  block_hash: z.string(),
 }).openapi("KmsDecision");
 
 const listRoute = createRoute({
@@ -124,31 +128,5 @@ export function kmsAdminOpenApi(version: string): object {
       ...document.components,
       schemas: { ...document.components?.schemas, ...rpc.components.schemas },
     },
-  };
-}
-
-/** The JSON form of a decision, in the API and in log lines. */
-export function decisionToJson(row: KmsDecision): z.infer<typeof decisionSchema> {
-  return {
-    id: row.id,
-    decided_at: new Date(row.decidedAtMs).toISOString(),
-    request_id: row.requestId,
-    method: row.method,
-    outcome: row.outcome,
-    reason: row.reason,
-    detail: row.detail,
-    tee: row.tee,
-    simulated: row.simulated,
-    trust_anchor: row.trustAnchor,
-    app_id: row.appId,
-    instance_id: row.instanceId,
-    compose_hash: row.composeHash,
-    device_id: row.deviceId,
-    os_image_hash: row.osImageHash,
-    mr_system: row.mrSystem,
-    mr_aggregated: row.mrAggregated,
-    tcb_status: row.tcbStatus,
-    advisory_ids: [...row.advisoryIds],
-    evidence_digest: row.evidenceDigest,
   };
 }

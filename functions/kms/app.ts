@@ -1,8 +1,10 @@
+import { OpenAPIHono } from "@hono/zod-openapi";
 import { Hono } from "hono";
 import { appVersionHeader, OPERATIONS_PATHS, operationsRoutes } from "#core/http/operations.ts";
 import { problemHandler, problemNotFound } from "#core/http/problem.ts";
 import { KMS } from "#core/rpc/gen/kms_pb.ts";
 import { prpcOpenApi } from "#core/rpc/openapi.ts";
+import { LOG_ROUTES, logRoutes } from "./log-app.ts";
 import type { KmsPorts } from "./ports.ts";
 import { type KmsEnv, kmsRoutes } from "./rpc.ts";
 
@@ -16,18 +18,25 @@ export function createKmsApp(ports: KmsPorts): Hono<KmsEnv> {
   app.get("/health", (c) => c.text("OK"));
   app.route("/", operationsRoutes({ version, metrics, ready: () => readiness(ports) }));
   app.get("/openapi.json", (c) => c.json(kmsOpenApi(version.version)));
+  app.route("/", logRoutes(ports));
   app.route("/prpc", kmsRoutes(ports));
   return app;
 }
 
 /** The document of `/openapi.json`. */
 export function kmsOpenApi(version: string): Record<string, unknown> {
-  const { paths, components } = prpcOpenApi([{ service: KMS, path: "/prpc" }]);
+  const rpc = prpcOpenApi([{ service: KMS, path: "/prpc" }]);
+  const described = new OpenAPIHono();
+  for (const route of LOG_ROUTES) described.openAPIRegistry.registerPath(route);
+  const { paths, components } = described.getOpenAPI31Document({
+    openapi: "3.1.0",
+    info: { title: "dstack KMS", version },
+  });
   return {
     openapi: "3.1.0",
     info: { title: "dstack KMS", version },
-    paths: { ...OPERATIONS_PATHS, ...paths },
-    components,
+    paths: { ...OPERATIONS_PATHS, ...paths, ...rpc.paths },
+    components: { schemas: { ...components?.schemas, ...rpc.components.schemas } },
   };
 }
 

@@ -12,6 +12,10 @@ export interface BootAnswer {
   readonly gatewayAppId: string;
   /** Empty when allowed. */
   readonly reason: string;
+  /** What decided, in the backend's words; ours say. */
+  readonly rule?: string | undefined;
+  /** Where an on-chain answer was read. */
+  readonly block?: { readonly number: number; readonly hash: string } | undefined;
 }
 
 /** What GetMeta tells about the authorisation backend; null where it has nothing to say. */
@@ -51,6 +55,9 @@ const bootAnswerSchema = z.object({
   isAllowed: z.boolean(),
   gatewayAppId: z.string(),
   reason: z.string(),
+  rule: z.string().max(256).optional(),
+  block: z.object({ number: z.int().nonnegative(), hash: z.string().regex(/^0x[0-9a-f]{64}$/) })
+    .optional(),
 });
 
 const authInfoSchema = z.object({

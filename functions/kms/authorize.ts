@@ -2,7 +2,7 @@ import { requireAccepted, type Verdict } from "#core/attestation/verdict.ts";
 import { fromHex } from "#core/bytes/bytes.ts";
 import { AppError } from "#core/errors/app-error.ts";
 import { reasonOf } from "#core/errors/refusal.ts";
-import type { BootRole } from "./auth-api.ts";
+import type { BootAnswer, BootRole } from "./auth-api.ts";
 import { type BootInfo, bootInfoOf } from "./boot-info.ts";
 import type { DecisionSubject } from "./decision-log.ts";
 import type { AppraisalRequest, DecidingPorts, KmsPolicy } from "./ports.ts";
@@ -31,7 +31,7 @@ export async function authorize(
   const verdict = await appraised(ports, request, subject);
   const boot = bootInfoOf(verdict, request.attestation, request.scope);
   subject.boot = boot;
-  const answer = await asked(ports, request.role, boot);
+  const answer = await asked(ports, request.role, boot, subject);
   requireKeyRelease(verdict.tee, ports.policy);
   return {
     verdict,
@@ -79,8 +79,13 @@ async function appraised(
   }
 }
 
-async function asked(ports: DecidingPorts, role: BootRole, boot: BootInfo) {
-  let answer;
+async function asked(
+  ports: DecidingPorts,
+  role: BootRole,
+  boot: BootInfo,
+  subject: DecisionSubject,
+): Promise<BootAnswer> {
+  let answer: BootAnswer;
   try {
     answer = await ports.authApi.authorize(role, boot);
   } catch (cause) {
@@ -88,6 +93,8 @@ async function asked(ports: DecidingPorts, role: BootRole, boot: BootInfo) {
     const invalid = cause instanceof AppError && cause.code === "upstream/invalid";
     throw denied(invalid ? "auth/invalid-answer" : "auth/unavailable", "Boot denied", cause);
   }
+  if (answer.rule !== undefined) subject.rule = answer.rule;
+  if (answer.block !== undefined) subject.block = answer.block;
   if (answer.isAllowed) return answer;
   throw denied(authReasonCode(answer.reason), `Boot denied: ${answer.reason}`);
 }

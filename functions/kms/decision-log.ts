@@ -1,6 +1,6 @@
 import type { Verdict } from "#core/attestation/verdict.ts";
 import { AppError } from "#core/errors/app-error.ts";
-import type { KmsDecision } from "#functions/db/kms-decisions.ts";
+import type { NewDecision } from "#functions/db/kms-decisions.ts";
 import type { BootInfo } from "./boot-info.ts";
 import type { DecidingPorts } from "./ports.ts";
 import { decisionReason, denied } from "./reasons.ts";
@@ -9,6 +9,11 @@ import { decisionReason, denied } from "./reasons.ts";
 export interface DecisionSubject {
   verdict?: Verdict;
   boot?: BootInfo;
+  /** What the auth service says decided, and at which block. */
+  rule?: string;
+  block?: { readonly number: number; readonly hash: string };
+  /** The newest epoch of the keys about to be released. */
+  epoch?: number;
   /** Set where there is no evidence: a certificate issued by hand. */
   appId?: string;
   /** Said in the row beside the outcome. */
@@ -60,9 +65,9 @@ export async function recorded<T>(
 function rowOf(
   now: Date,
   { method, requestId }: DecisionRequest,
-  { verdict, boot, appId, note }: DecisionSubject,
+  { verdict, boot, appId, note, rule, block, epoch }: DecisionSubject,
   error?: unknown,
-): Omit<KmsDecision, "id"> {
+): NewDecision {
   const { identity, tcb } = verdict ?? {};
   return {
     decidedAtMs: now.getTime(),
@@ -84,6 +89,10 @@ function rowOf(
     tcbStatus: tcb?.status ?? "",
     advisoryIds: tcb?.advisoryIds ?? [],
     evidenceDigest: verdict?.evidenceDigest ?? "",
+    rule: rule ?? "",
+    epoch: error === undefined ? epoch ?? 0 : 0,
+    blockNumber: block?.number ?? null,
+    blockHash: block?.hash ?? "",
   };
 }
 

@@ -4,15 +4,22 @@ import { type Verdict, VERDICT_SCHEMA } from "#core/attestation/verdict.ts";
 import { encodeAttestation } from "#core/attestation/versioned-attestation.ts";
 import { fromHex, utf8 } from "#core/bytes/bytes.ts";
 import { p256Spki, randomP256Scalar } from "#core/crypto/p256.ts";
+import { merkleRoot } from "#core/crypto/merkle-tree.ts";
 import type { ReasonCode } from "#core/errors/refusal.ts";
 import { REFUSAL_REASONS } from "#core/errors/refusal.ts";
 import { noMetrics } from "#core/http/metrics.ts";
 import { buildCertificate, selfIssuer } from "#core/ra-tls/certificate-builder.ts";
-import type { KmsDecision } from "#functions/db/kms-decisions.ts";
+import {
+  CHAIN_START,
+  decisionLeafHash,
+  decisionToJson,
+  type KmsDecision,
+  nextChainHash,
+} from "#functions/db/kms-decisions.ts";
 import type { BootAnswer } from "./auth-api.ts";
 import type { BootInfo } from "./boot-info.ts";
 import { type KeyFiles, type KmsKeySet, loadIdentity, storeNewKeys } from "./key-store.ts";
-import type { AppraisalRequest, KmsPolicy, KmsPorts } from "./ports.ts";
+import type { AppraisalRequest, DecisionStore, KmsPolicy, KmsPorts } from "./ports.ts";
 
 /** Fakes of the ports for tests: the keys are those of the known answers in kms.md 11.2. */
 
@@ -130,6 +137,28 @@ export function refusedVerdict(code: ReasonCode, detail: string): Verdict {
   });
 }
 
+/** A log over `rows`, with nothing to keep. */
+function memoryLog(rows: KmsDecision[]): DecisionStore {
+  const leaves = () => rows.map((row) => decisionLeafHash(decisionToJson(row)));
+  const subtree = (start: number, end: number) =>
+    Promise.resolve(merkleRoot(leaves().slice(start, end)));
+  return {
+    append: (row) => {
+      rows.push({ ...row, id: rows.length + 1 });
+      return Promise.resolve(rows.length);
+    },
+    list: () => Promise.resolve(rows.toReversed()),
+    currentHead: () =>
+      Promise.resolve({
+        size: rows.length,
+        chainHash: leaves().reduce(nextChainHash, CHAIN_START),
+      }),
+    leafHashes: (start, limit) => Promise.resolve(leaves().slice(start, start + limit)),
+    subtree,
+    root: (size) => subtree(0, size),
+  };
+}
+
 /** Ports that allow everything, and what was asked of them. Change members to change the answers. */
 export async function fakePorts(overrides: Partial<KmsPorts> = {}) {
   const files = memoryFiles();
@@ -168,13 +197,7 @@ export async function fakePorts(overrides: Partial<KmsPorts> = {}) {
           ethRpcUrl: null,
         }),
     },
-    decisions: {
-      append: (row) => {
-        rows.push({ ...row, id: rows.length + 1 });
-        return Promise.resolve(rows.length);
-      },
-      list: () => Promise.resolve(rows.toReversed()),
-    },
+    decisions: memoryLog(rows),
     log: {
       decision: (row) => logged.push(row),
       error: (what, error) => errors.push({ what, error }),

@@ -1,8 +1,10 @@
 import type { Verdict } from "#core/attestation/verdict.ts";
+import type { Subtree } from "#core/crypto/merkle-tree.ts";
 import type { Metrics } from "#core/http/metrics.ts";
 import type { AppVersion } from "#core/http/operations.ts";
 import type { BoundEvidence } from "#core/ra-tls/peer.ts";
-import type { DecisionFilter, KmsDecision } from "#functions/db/kms-decisions.ts";
+import type { DecisionFilter, KmsDecision, NewDecision } from "#functions/db/kms-decisions.ts";
+import type { LogHead } from "#functions/db/release-log.ts";
 import type { AuthApi, BootRole } from "./auth-api.ts";
 import type { BootstrapInfo, KmsIdentity } from "./key-store.ts";
 
@@ -30,10 +32,16 @@ export interface SelfAttestation {
   readonly vmConfig: () => Promise<string>;
 }
 
+/** The release log (functions/db/release-log.ts). */
 export interface DecisionStore {
-  /** Resolves with the row's id once it is stored. */
-  readonly append: (decision: Omit<KmsDecision, "id">) => Promise<number>;
+  /** Resolves with the row's id once it is stored for good. */
+  readonly append: (decision: NewDecision) => Promise<number>;
   readonly list: (filter: DecisionFilter) => Promise<KmsDecision[]>;
+  readonly currentHead: () => Promise<LogHead>;
+  /** From leaf `start`, which counts from 0. */
+  readonly leafHashes: (start: number, limit: number) => Promise<Uint8Array[]>;
+  readonly subtree: Subtree;
+  readonly root: (size: number) => Promise<Uint8Array>;
 }
 
 export interface KmsLog {

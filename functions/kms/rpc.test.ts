@@ -229,11 +229,9 @@ test("missing collateral is told apart from refused evidence", async () => {
 });
 
 test("nothing is released when the decision cannot be stored", async () => {
+  const { ports } = await fakePorts();
   const { call, logged, errors } = await setup({
-    decisions: {
-      append: () => Promise.reject(new Error("disk full")),
-      list: () => Promise.resolve([]),
-    },
+    decisions: { ...ports.decisions, append: () => Promise.reject(new Error("disk full")) },
   });
   assert.deepEqual(await call("GetAppKey", {}, clientCertificate()), {
     status: 400,
