@@ -18,6 +18,40 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/epochs": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Make the next epoch of the root keys, or finish making it */
+        post: operations["rotate"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/epochs/fetch": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Take over the epochs that another KMS of this deployment made */
+        post: operations["fetchEpochs"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/prpc/ClearImageCache": {
         parameters: {
             query?: never;
@@ -70,6 +104,21 @@ export interface components {
             block_number: number | null;
             block_hash: string;
         };
+        EpochManifest: {
+            epochs: {
+                epoch: number;
+                /** @description DER SubjectPublicKeyInfo */
+                ca_public_key: string;
+                /** @description 33 bytes, compressed */
+                k256_public_key: string;
+                /** Format: date-time */
+                created_at: string;
+            }[];
+            /** Format: date-time */
+            issued_at: string;
+            /** @description By each epoch's secp256k1 root, 65 bytes */
+            signatures: string[];
+        };
         RpcError: {
             /** @description Causes joined by `: `, outermost first */
             error: string;
@@ -117,6 +166,81 @@ export interface operations {
             };
             /** @description Wrong or no token */
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+        };
+    };
+    rotate: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description All epochs now */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["EpochManifest"];
+                };
+            };
+            /** @description Wrong or no token */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Another KMS made one at the same time: fetch it */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+        };
+    };
+    fetchEpochs: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": {
+                    /** Format: uri */
+                    source_url: string;
+                };
+            };
+        };
+        responses: {
+            /** @description All epochs now */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["EpochManifest"];
+                };
+            };
+            /** @description Wrong or no token */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description One side does not allow the other */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -137,6 +137,57 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/epochs": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The epochs of the root keys, signed by each of them */
+        get: operations["getEpochs"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/app-keys": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Release the keys of the attested app, of every epoch it needs */
+        post: operations["getAppKeys"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/kms-keys": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Release the root keys of epochs after the first to another KMS */
+        post: operations["getKmsKeys"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/prpc/GetAppKey": {
         parameters: {
             query?: never;
@@ -254,6 +305,35 @@ export interface components {
             /** @description The KMS's secp256k1 root, compressed */
             public_key: string;
             signature: string;
+        };
+        EpochManifest: {
+            epochs: {
+                epoch: number;
+                /** @description DER SubjectPublicKeyInfo */
+                ca_public_key: string;
+                /** @description 33 bytes, compressed */
+                k256_public_key: string;
+                /** Format: date-time */
+                created_at: string;
+            }[];
+            /** Format: date-time */
+            issued_at: string;
+            /** @description By each epoch's secp256k1 root, 65 bytes */
+            signatures: string[];
+        };
+        AppKeys: {
+            /** @description PEM */
+            ca_cert: string;
+            gateway_app_id: string;
+            os_image_hash: string;
+            /** @description Oldest first; the last one is for what is written from now on */
+            epochs: {
+                epoch: number;
+                disk_crypt_key: string;
+                env_crypt_key: string;
+                k256_key: string;
+                k256_signature: string;
+            }[];
         };
         RpcError: {
             /** @description Causes joined by `: `, outermost first */
@@ -633,6 +713,138 @@ export interface operations {
                         leaf_hashes: string[];
                     };
                 };
+            };
+        };
+    };
+    getEpochs: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Epoch manifest */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["EpochManifest"];
+                };
+            };
+            /** @description Nothing can be decided now; ask again or another KMS */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+        };
+    };
+    getAppKeys: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": {
+                    /** @default  */
+                    vm_config?: string;
+                    /** @description Everything this instance keeps is wrapped to this epoch: older keys are not needed */
+                    rewrapped_epoch?: number;
+                };
+            };
+        };
+        responses: {
+            /** @description Keys */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AppKeys"];
+                };
+            };
+            /** @description Input that does not fit */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description The keys are not for this caller; `reason` says which rule failed */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Nothing can be decided now; ask again or another KMS */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+        };
+    };
+    getKmsKeys: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": {
+                    /** @default  */
+                    vm_config?: string;
+                };
+            };
+        };
+        responses: {
+            /** @description Keys */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        epochs: {
+                            epoch: number;
+                            created_at_ms: number;
+                            ca_key: string;
+                            k256_key: string;
+                        }[];
+                    };
+                };
+            };
+            /** @description Input that does not fit */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description The keys are not for this caller; `reason` says which rule failed */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Nothing can be decided now; ask again or another KMS */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
         };
     };

@@ -5,6 +5,7 @@ import { openDatabase } from "#adapters/libsql.ts";
 import { fromUtf8, toHex, utf8 } from "#core/bytes/bytes.ts";
 import { JsonObject } from "#core/encoding/json-object.ts";
 import { type LogHeadStore, ReleaseLog } from "#functions/db/release-log.ts";
+import { EpochRegistry } from "#functions/db/kms-epochs.ts";
 import * as schema from "#functions/db/kms-schema.ts";
 import type { KeyFiles } from "#functions/kms/key-store.ts";
 
@@ -19,7 +20,7 @@ export async function openKmsDatabase(
   location: string,
   heads: LogHeadStore,
   authToken?: string,
-): Promise<{ decisions: ReleaseLog; close(): void }> {
+): Promise<{ decisions: ReleaseLog; epochs: EpochRegistry; close(): void }> {
   const isServer = /^(https?|wss?|libsql):/.test(location);
   if (!isServer) await mkdir(dirname(location), { recursive: true, mode: 0o700 });
   const { db, client, close } = await openDatabase({
@@ -29,7 +30,8 @@ export async function openKmsDatabase(
     schema,
   });
   try {
-    return { decisions: await ReleaseLog.open({ db, client, heads }), close };
+    const decisions = await ReleaseLog.open({ db, client, heads });
+    return { decisions, epochs: new EpochRegistry(db), close };
   } catch (error) {
     close();
     throw error;

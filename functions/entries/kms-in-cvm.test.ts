@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { sha256 } from "@noble/hashes/sha2.js";
 import type { Listening } from "#adapters/listening.ts";
+import { makeTlsFetch } from "#adapters/tls-fetch.ts";
 import { serveUnix } from "#adapters/unix-http.ts";
 import { appInfoOf } from "#core/attestation/app-info.ts";
 import { appraise } from "#core/attestation/appraise.ts";
@@ -131,8 +132,8 @@ test("a KMS that is no longer allowed gives out nothing, not even its temp CA", 
   await withKms(async (kms) => {
     const caller = await guest(kms);
     await allowKms([]);
-    for (const call of [caller.getAppKey({}), stranger(kms).getTempCaCert()]) {
-      const { message } = await refusal(call);
+    for (const call of [() => caller.getAppKey({}), () => stranger(kms).getTempCaCert()]) {
+      const { message } = await refusal(call());
       assert.match(message, /^KMS self authorization failed: KMS is not allowed: aggregated MR/);
     }
   });
@@ -234,20 +235,75 @@ test("a second KMS takes the root keys over from the first and gives the same an
   });
 });
 
+test("a rotated key is everywhere after each KMS fetched it", async () => {
+  await allowKms([mrAggregated]);
+  await withKms(async (first) => {
+    const admin = async (kms: KmsService, path: string, body?: object) => {
+      const response = await fetch(`http://127.0.0.1:${kms.adminPort}${path}`, {
+        method: "POST",
+        headers: { authorization: "Bearer operator", "content-type": "application/json" },
+        ...body !== undefined && { body: JSON.stringify(body) },
+      });
+      return { status: response.status, body: await response.json() };
+    };
+    const plain = makeTlsFetch({ verify: "none", checkHostname: false });
+    const manifest = async (kms: KmsService) => {
+      const init = { method: "GET", headers: {} };
+      const response = await plain(`https://127.0.0.1:${kms.port}/v1/epochs`, init);
+      return { status: response.status, body: await response.json() };
+    };
+    const second = await around.start({
+      ...IN_CVM,
+      cert_dir: join(around.directory, "second"),
+    }, [agentSocket]);
+    const third = { ...IN_CVM, cert_dir: join(around.directory, "third") };
+    const source_url = `https://127.0.0.1:${first.port}`;
+    try {
+      const rotated = await admin(first, "/v1/epochs");
+      assert.equal(rotated.status, 200, rotated.body.detail);
+      assert.equal(rotated.body.epochs.length, 2);
+      const behind = await manifest(second);
+      assert.deepEqual([behind.status, behind.body.reason], [503, "kms/epoch-missing"]);
+      const fetched = await admin(second, "/v1/epochs/fetch", { source_url });
+      assert.equal(fetched.status, 200, fetched.body.detail);
+      assert.deepEqual((await manifest(second)).body.epochs, rotated.body.epochs);
+      const onboarded = await onboarding("third", async (ask) => {
+        const { status, body } = await ask("Onboard", { source_url, domain: "127.0.0.1" });
+        assert.equal(status, 200, body["error"]);
+      });
+      assert.ok(!(onboarded instanceof Error), String(onboarded));
+      assert.deepEqual((await manifest(onboarded)).body.epochs, rotated.body.epochs);
+      await onboarded.close();
+      const again = await around.start(third, [agentSocket]);
+      assert.deepEqual((await manifest(again)).body.epochs, rotated.body.epochs);
+      await again.close();
+      await allowKms([]);
+      const refused = await admin(second, "/v1/epochs/fetch", { source_url });
+      assert.equal(refused.body.reason, "auth/mr-aggregated-not-allowed");
+    } finally {
+      await second.close();
+    }
+  });
+});
+
 test("a source that is not allowed, attested or steady gives no keys", async () => {
   await allowKms([mrAggregated]);
   await withKms(async (source) => {
     const other = await around.start({
       ...IN_CVM,
       cert_dir: join(around.directory, "other"),
+      database: join(around.directory, "other.db"),
     }, [agentSocket]);
-    const plain = await around.start({ cert_dir: join(around.directory, "plain") });
+    const plain = await around.start({
+      cert_dir: join(around.directory, "plain"),
+      database: join(around.directory, "plain.db"),
+    });
     const switching = await relay([source.port, other.port]);
     const onboard = (port: number | string, domain = "127.0.0.1") => ({
       source_url: typeof port === "string" ? port : `https://127.0.0.1:${port}`,
       domain,
     });
-    const ended = await onboarding("third", async (ask) => {
+    const ended = await onboarding("fourth", async (ask) => {
       const refused = async (request: object) => (await ask("Onboard", request)).body["error"]!;
       assert.match(await refused(onboard(plain.port)), /attestation extension missing$/);
       assert.equal(
@@ -263,7 +319,7 @@ test("a source that is not allowed, attested or steady gives no keys", async () 
       );
     });
     assert.ok(ended instanceof AppError && ended.message === "Failed to onboard", String(ended));
-    assert.deepEqual(await readdir(join(around.directory, "third")), [
+    assert.deepEqual(await readdir(join(around.directory, "fourth")), [
       "release-log-head.json",
     ]);
     await Promise.all([other.close(), plain.close(), switching.close()]);

@@ -19,12 +19,14 @@ import { privateKeyPem } from "#core/ra-tls/certificate.ts";
 import { CollateralCache } from "#core/tdx/collateral-cache.ts";
 import { EndorsementCache } from "#core/tdx/endorsement-cache.ts";
 import { DEFAULT_PCCS_URL, fetchCollateral } from "#core/tdx/pccs-client.ts";
+import type { EpochRegistry } from "#functions/db/kms-epochs.ts";
 import { createAdminApp } from "#functions/kms/admin-app.ts";
 import { createKmsApp } from "#functions/kms/app.ts";
 import { createAppraiser } from "#functions/kms/appraiser.ts";
 import { devAuthApi, webhookAuthApi } from "#functions/kms/auth-api.ts";
 import { bootstrap } from "#functions/kms/bootstrap.ts";
 import type { KmsConfig } from "#functions/kms/config.ts";
+import { RootEpochs } from "#functions/kms/epochs.ts";
 import { guestAgent } from "#functions/kms/guest-agent.ts";
 import {
   completePending,
@@ -34,6 +36,7 @@ import {
   loadIdentity,
   readBootstrapInfo,
 } from "#functions/kms/key-store.ts";
+import type { PeerFetch } from "#functions/kms/onboard.ts";
 import { createOnboardApp } from "#functions/kms/onboard-app.ts";
 import type { Appraise, DecidingPorts, KmsLog, SelfAttestation } from "#functions/kms/ports.ts";
 import { attestationExtension } from "#functions/kms/sign-cert.ts";
@@ -66,6 +69,7 @@ export interface KmsService {
 export interface KmsState {
   readonly files: KeyFiles;
   readonly ports: DecidingPorts;
+  readonly registry: EpochRegistry;
   readonly appraiserFor: (rootPublicKey: Uint8Array | undefined) => Appraise;
   close(): void;
 }
@@ -99,6 +103,7 @@ export async function openKms(config: KmsConfig, options: KmsServiceOptions): Pr
   );
   return {
     files,
+    registry: database.epochs,
     appraiserFor,
     ports: {
       now,
@@ -135,10 +140,16 @@ export async function startKms(
   try {
     await ensureKeys(config, options, state);
     const identity = await openIdentity(config, options, state);
+    const epochs = await RootEpochs.open(state.files, state.registry, identity, Date.now());
+    const resumed = await epochs.resume(state.ports);
+    if (resumed !== undefined) {
+      options.log.info("finished an interrupted rotation", { epoch: resumed.epoch });
+    }
     const ports = {
       ...state.ports,
       appraise: state.appraiserFor(identity.rootCa.publicKey),
       identity,
+      epochs,
       bootstrapInfo: () => readBootstrapInfo(state.files),
       metrics: options.metrics,
       version: options.version,
@@ -156,6 +167,7 @@ export async function startKms(
       const app = createAdminApp({
         ...ports,
         token: admin.token,
+        peerFetch,
         imageCache: imageCacheDirectory(config.core.image.cache_dir),
       });
       adminServer = await serveHttp(app.fetch, { host: admin.address, port: admin.port });
@@ -173,6 +185,9 @@ export async function startKms(
   }
 }
 
+const peerFetch: PeerFetch = (tls) =>
+  makeTlsFetch({ ...tls, verify: "none", checkHostname: false });
+
 async function ensureKeys(
   config: KmsConfig,
   options: KmsServiceOptions,
@@ -189,7 +204,7 @@ async function ensureKeys(
   const app = createOnboardApp({
     ...ports,
     files,
-    peerFetch: (tls) => makeTlsFetch({ ...tls, verify: "none", checkHostname: false }),
+    peerFetch,
     version: options.version,
     finish: () => finished.resolve(),
   });

@@ -6,6 +6,8 @@ import { Admin } from "#core/rpc/gen/kms_pb.ts";
 import { prpcOpenApi } from "#core/rpc/openapi.ts";
 import { prpcRoutes } from "#core/rpc/server.ts";
 import { decisionToJson } from "#functions/db/kms-decisions.ts";
+import { manifestSchema } from "./epoch-app.ts";
+import { fetchEpochs, type PeerFetch } from "./onboard.ts";
 import type { KmsPorts } from "./ports.ts";
 
 /** What verification keeps of OS images, by hash. */
@@ -14,7 +16,8 @@ export interface ImageCache {
   readonly clear: (kind: "images" | "measurements", hash: string) => Promise<void>;
 }
 
-export interface AdminPorts extends Pick<KmsPorts, "decisions" | "log" | "version"> {
+export interface AdminPorts extends KmsPorts {
+  readonly peerFetch: PeerFetch;
   readonly imageCache: ImageCache;
   /** Undefined only where the operator asked for no authentication. */
   readonly token: string | undefined;
@@ -73,6 +76,46 @@ const listRoute = createRoute({
   },
 });
 
+const rotateRoute = createRoute({
+  method: "post",
+  path: "/v1/epochs",
+  operationId: "rotate",
+  summary: "Make the next epoch of the root keys, or finish making it",
+  responses: {
+    200: {
+      description: "All epochs now",
+      content: { "application/json": { schema: manifestSchema } },
+    },
+    401: { description: "Wrong or no token" },
+    409: { description: "Another KMS made one at the same time: fetch it" },
+  },
+});
+
+const fetchRoute = createRoute({
+  method: "post",
+  path: "/v1/epochs/fetch",
+  operationId: "fetchEpochs",
+  summary: "Take over the epochs that another KMS of this deployment made",
+  request: {
+    body: {
+      required: true,
+      content: {
+        "application/json": { schema: z.strictObject({ source_url: z.url().max(2048) }) },
+      },
+    },
+  },
+  responses: {
+    200: {
+      description: "All epochs now",
+      content: { "application/json": { schema: manifestSchema } },
+    },
+    401: { description: "Wrong or no token" },
+    403: { description: "One side does not allow the other" },
+  },
+});
+
+const ROUTES = [listRoute, rotateRoute, fetchRoute];
+
 /** The operator's interface, on a listener of its own; every path needs the token. */
 export function createAdminApp(ports: AdminPorts): OpenAPIHono {
   const app = new OpenAPIHono({ defaultHook: refuseInvalidInput });
@@ -86,6 +129,14 @@ export function createAdminApp(ports: AdminPorts): OpenAPIHono {
     const { limit, before, app_id: appId, outcome } = c.req.valid("query");
     const decisions = await ports.decisions.list({ limit, before, appId, outcome });
     return c.json({ decisions: decisions.map(decisionToJson) }, 200);
+  });
+  app.openapi(rotateRoute, async (c) => {
+    await ports.epochs.rotate(ports);
+    return c.json(await ports.epochs.manifest(ports.now()), 200);
+  });
+  app.openapi(fetchRoute, async (c) => {
+    await fetchEpochs(ports, c.req.valid("json").source_url);
+    return c.json(await ports.epochs.manifest(ports.now()), 200);
   });
   app.get("/openapi.json", (c) => c.json(kmsAdminOpenApi(ports.version.version)));
   return app;
@@ -115,7 +166,7 @@ function requireCacheKey(key: string): void {
 /** The document of `/openapi.json`. */
 export function kmsAdminOpenApi(version: string): object {
   const described = new OpenAPIHono();
-  described.openAPIRegistry.registerPath(listRoute);
+  for (const route of ROUTES) described.openAPIRegistry.registerPath(route);
   const document = described.getOpenAPI31Document({
     openapi: "3.1.0",
     info: { title: "dstack KMS admin", version },

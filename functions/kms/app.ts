@@ -4,9 +4,11 @@ import { appVersionHeader, OPERATIONS_PATHS, operationsRoutes } from "#core/http
 import { problemHandler, problemNotFound } from "#core/http/problem.ts";
 import { KMS } from "#core/rpc/gen/kms_pb.ts";
 import { prpcOpenApi } from "#core/rpc/openapi.ts";
+import type { KmsEnv } from "./caller.ts";
+import { EPOCH_ROUTES, epochRoutes } from "./epoch-app.ts";
 import { LOG_ROUTES, logRoutes } from "./log-app.ts";
 import type { KmsPorts } from "./ports.ts";
-import { type KmsEnv, kmsRoutes } from "./rpc.ts";
+import { kmsRoutes } from "./rpc.ts";
 
 /** The TLS server of a KMS that holds keys. */
 export function createKmsApp(ports: KmsPorts): Hono<KmsEnv> {
@@ -19,6 +21,7 @@ export function createKmsApp(ports: KmsPorts): Hono<KmsEnv> {
   app.route("/", operationsRoutes({ version, metrics, ready: () => readiness(ports) }));
   app.get("/openapi.json", (c) => c.json(kmsOpenApi(version.version)));
   app.route("/", logRoutes(ports));
+  app.route("/", epochRoutes(ports));
   app.route("/prpc", kmsRoutes(ports));
   return app;
 }
@@ -27,7 +30,9 @@ export function createKmsApp(ports: KmsPorts): Hono<KmsEnv> {
 export function kmsOpenApi(version: string): Record<string, unknown> {
   const rpc = prpcOpenApi([{ service: KMS, path: "/prpc" }]);
   const described = new OpenAPIHono();
-  for (const route of LOG_ROUTES) described.openAPIRegistry.registerPath(route);
+  for (const route of [...LOG_ROUTES, ...EPOCH_ROUTES]) {
+    described.openAPIRegistry.registerPath(route);
+  }
   const { paths, components } = described.getOpenAPI31Document({
     openapi: "3.1.0",
     info: { title: "dstack KMS", version },

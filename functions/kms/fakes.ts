@@ -16,8 +16,10 @@ import {
   type KmsDecision,
   nextChainHash,
 } from "#functions/db/kms-decisions.ts";
+import type { EpochRow } from "#functions/db/kms-epochs.ts";
 import type { BootAnswer } from "./auth-api.ts";
 import type { BootInfo } from "./boot-info.ts";
+import { type EpochRegistryPort, RootEpochs } from "./epochs.ts";
 import { type KeyFiles, type KmsKeySet, loadIdentity, storeNewKeys } from "./key-store.ts";
 import type { AppraisalRequest, DecisionStore, KmsPolicy, KmsPorts } from "./ports.ts";
 
@@ -137,6 +139,22 @@ export function refusedVerdict(code: ReasonCode, detail: string): Verdict {
   });
 }
 
+export function memoryRegistry(): EpochRegistryPort {
+  const rows: EpochRow[] = [];
+  const rewrapped = new Map<string, number>();
+  const key = (appId: string, instanceId: string) => `${appId} ${instanceId}`;
+  return {
+    list: () => Promise.resolve([...rows]),
+    register: (row) => Promise.resolve(rows[row.epoch] ??= row),
+    rewrapped: (...ids) => Promise.resolve(rewrapped.get(key(...ids)) ?? 0),
+    setRewrapped: (appId, instanceId, epoch) => {
+      const before = rewrapped.get(key(appId, instanceId)) ?? 0;
+      rewrapped.set(key(appId, instanceId), Math.max(before, epoch));
+      return Promise.resolve();
+    },
+  };
+}
+
 /** A log over `rows`, with nothing to keep. */
 function memoryLog(rows: KmsDecision[]): DecisionStore {
   const leaves = () => rows.map((row) => decisionLeafHash(decisionToJson(row)));
@@ -163,6 +181,7 @@ function memoryLog(rows: KmsDecision[]): DecisionStore {
 export async function fakePorts(overrides: Partial<KmsPorts> = {}) {
   const files = memoryFiles();
   await storeNewKeys(files, { keys: KEYS, domain: "kms.test" });
+  const identity = await loadIdentity(files, NOW);
   const appraisals: AppraisalRequest[] = [];
   const asked: { role: string; boot: BootInfo }[] = [];
   const rows: KmsDecision[] = [];
@@ -177,7 +196,8 @@ export async function fakePorts(overrides: Partial<KmsPorts> = {}) {
   };
   const ports: KmsPorts = {
     now: () => NOW,
-    identity: await loadIdentity(files, NOW),
+    identity,
+    epochs: await RootEpochs.open(files, memoryRegistry(), identity, NOW.getTime()),
     bootstrapInfo: () => Promise.resolve(undefined),
     appraise: async (request) => {
       appraisals.push(request);

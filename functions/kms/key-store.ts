@@ -13,6 +13,7 @@ import {
   privateKeyPem,
 } from "#core/ra-tls/certificate.ts";
 import { buildRootCa, buildRpcCertificate, buildTempCa } from "./certificates.ts";
+import { encodeEpochs, EPOCHS_FILE, type RootEpoch } from "./epochs.ts";
 import { parseDomain } from "./domain.ts";
 
 /** Files of `core.cert_dir` (kms.md 3.1), by name. Writes are atomic and durable. */
@@ -96,7 +97,7 @@ export async function hasKeys(files: KeyFiles): Promise<boolean> {
 
 /** Throws `resource/conflict` with `message` when any file of a KMS is already there. */
 export async function requireNoKeys(files: KeyFiles, message: string): Promise<void> {
-  const names = [...KEYS, ...CERTIFICATES, FILE.bootstrapInfo, FILE.pending];
+  const names = [...KEYS, ...CERTIFICATES, FILE.bootstrapInfo, FILE.pending, EPOCHS_FILE];
   const found = await present(files, names);
   if (found.length > 0) {
     throw new AppError("resource/conflict", message, { fields: { files: found } });
@@ -108,6 +109,8 @@ export interface NewKeys {
   readonly keys: KmsKeySet;
   readonly domain: string;
   readonly bootstrapInfo?: BootstrapInfo | undefined;
+  /** Epochs of the root keys after the first. */
+  readonly epochs?: readonly RootEpoch[] | undefined;
 }
 
 /**
@@ -115,7 +118,7 @@ export interface NewKeys {
  * leaves either nothing or what `completePending` finishes.
  */
 export async function storeNewKeys(files: KeyFiles, made: NewKeys): Promise<void> {
-  const { keys, domain, bootstrapInfo } = made;
+  const { keys, domain, bootstrapInfo, epochs = [] } = made;
   const pending = JSON.stringify({
     ca_key: toHex(keys.caKey),
     k256_key: toHex(keys.k256Key),
@@ -123,6 +126,7 @@ export async function storeNewKeys(files: KeyFiles, made: NewKeys): Promise<void
     rpc_key: toHex(keys.rpcKey),
     domain,
     bootstrap_info: bootstrapInfo === undefined ? null : encodeBootstrapInfo(bootstrapInfo),
+    root_epochs: epochs.length === 0 ? null : JSON.parse(fromUtf8(encodeEpochs(epochs))),
   });
   await files.write(FILE.pending, utf8(pending), SECRET_MODE);
   await completePending(files);
@@ -141,6 +145,10 @@ export async function completePending(files: KeyFiles): Promise<void> {
   const info = pending.raw("bootstrap_info");
   if (info !== null) {
     await files.write(FILE.bootstrapInfo, utf8(JSON.stringify(info)), PUBLIC_MODE);
+  }
+  const epochs = pending.raw("root_epochs") ?? null;
+  if (epochs !== null) {
+    await files.write(EPOCHS_FILE, utf8(JSON.stringify(epochs)), SECRET_MODE);
   }
   await files.remove(FILE.pending);
 }

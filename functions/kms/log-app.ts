@@ -4,8 +4,8 @@ import { consistencyProof, inclusionProof } from "#core/crypto/merkle-tree.ts";
 import { signTreeHead } from "#core/crypto/tree-head.ts";
 import { AppError } from "#core/errors/app-error.ts";
 import { refuseInvalidInput } from "#core/http/problem.ts";
+import type { KmsEnv } from "./caller.ts";
 import type { KmsPorts } from "./ports.ts";
-import type { KmsEnv } from "./rpc.ts";
 
 const MAX_LEAF_HASHES = 1000;
 

@@ -6,6 +6,7 @@ import { encodeP256Pkcs8, p256Spki, parseP256Pkcs8, randomP256Scalar } from "#co
 import { decodeOnePem } from "#core/encoding/pem.ts";
 import { AppError } from "#core/errors/app-error.ts";
 import type { FetchLike } from "#core/http/fetch-like.ts";
+import { readResponse } from "#core/http/response-body.ts";
 import { buildCertificate } from "#core/ra-tls/certificate-builder.ts";
 import {
   type Certificate,
@@ -23,6 +24,7 @@ import { prpcClient } from "#core/rpc/client.ts";
 import { authorize } from "./authorize.ts";
 import { type DecisionSubject, recorded } from "./decision-log.ts";
 import { parseDomain } from "./domain.ts";
+import { parseEpochs, type RootEpoch } from "./epochs.ts";
 import {
   type BootstrapInfo,
   type KeyFiles,
@@ -30,7 +32,7 @@ import {
   storeNewKeys,
   wipe,
 } from "./key-store.ts";
-import type { DecidingPorts, SelfAttestation } from "./ports.ts";
+import type { DecidingPorts, KmsPorts, SelfAttestation } from "./ports.ts";
 import { decisionReason, denied } from "./reasons.ts";
 import { attestationExtension } from "./sign-cert.ts";
 
@@ -52,6 +54,7 @@ export interface OnboardRequest {
 }
 
 const MAX_URL_LENGTH = 2048;
+const MAX_EPOCHS_BYTES = 1024 * 1024;
 /** The client certificate is for this conversation only. */
 const CLIENT_CERTIFICATE_MS = 3_600_000;
 
@@ -72,16 +75,38 @@ export function onboardFrom(ports: OnboardingPorts, request: OnboardRequest): Pr
       throw denied("self/unavailable", "No guest agent: only a KMS in a CVM can be onboarded");
     }
     const source = new Source(ports, subject, self);
-    const { keys: roots, bootstrapInfo } = await source.takeKeys(baseUrl);
+    const { keys: roots, bootstrapInfo } = await source.takeRoots(baseUrl);
     const keys = { ...roots, rpcKey: randomP256Scalar() };
     try {
-      await storeNewKeys(ports.files, { keys, domain, bootstrapInfo });
+      const epochs = await source.takeEpochs(baseUrl);
+      await storeNewKeys(ports.files, { keys, domain, bootstrapInfo, epochs });
       const root = toHex(p256Spki(keys.caKey)).slice(-16);
       subject.note = `root keys taken over for ${domain}, CA ${root}`;
       return k256PublicKey(keys.k256Key);
     } finally {
       wipe(keys);
     }
+  });
+}
+
+/** Takes over the epochs of the root keys that another KMS with the same roots made meanwhile. */
+export function fetchEpochs(
+  ports: DecidingPorts & Pick<KmsPorts, "identity" | "epochs"> & Pick<OnboardingPorts, "peerFetch">,
+  sourceUrl: string,
+): Promise<void> {
+  const call = { method: "FetchEpochs", requestId: crypto.randomUUID() };
+  return recorded(ports, call, async (subject) => {
+    const baseUrl = sourceBaseUrl(sourceUrl);
+    const { self } = ports;
+    if (self === undefined) {
+      throw denied("self/unavailable", "No guest agent: only a KMS in a CVM is given root keys");
+    }
+    const source = new Source(ports, subject, self);
+    const root = await source.connect(baseUrl);
+    if (!equalBytes(root.publicKey, ports.identity.rootCa.publicKey)) {
+      throw denied("certificate-untrusted", "The source has other root keys than this KMS");
+    }
+    await ports.epochs.adopt(await source.takeEpochs(baseUrl), subject);
   });
 }
 
@@ -105,20 +130,25 @@ interface ReceivedKeys {
   readonly bootstrapInfo: BootstrapInfo | undefined;
 }
 
+type SourcePorts = DecidingPorts & Pick<OnboardingPorts, "peerFetch">;
+
 /** The conversation with one source. */
 class Source {
-  readonly #ports: OnboardingPorts;
+  readonly #ports: SourcePorts;
   readonly #subject: DecisionSubject;
   readonly #self: SelfAttestation;
   #certificate: Certificate | undefined;
+  #tempCa: Certificate | undefined;
+  #fetch: FetchLike | undefined;
 
-  constructor(ports: OnboardingPorts, subject: DecisionSubject, self: SelfAttestation) {
+  constructor(ports: SourcePorts, subject: DecisionSubject, self: SelfAttestation) {
     this.#ports = ports;
     this.#subject = subject;
     this.#self = self;
   }
 
-  async takeKeys(baseUrl: string): Promise<ReceivedKeys> {
+  /** Attests both sides; resolves with the source's root certificate. */
+  async connect(baseUrl: string): Promise<Certificate> {
     const onPeerCertificate = (der: Uint8Array) => this.#judge(parseCertificate(der));
     const stranger = this.#ports.peerFetch({ onPeerCertificate });
     const temporary = await prpcClient(KMS, { baseUrl, fetch: stranger }).getTempCaCert();
@@ -128,7 +158,14 @@ class Source {
       throw denied("certificate-untrusted", "The source's certificate is not that of a KMS");
     }
     const identity = await this.#clientIdentity(temporary.tempCaCert, temporary.tempCaKey);
-    const fetch = this.#ports.peerFetch({ ...identity, onPeerCertificate });
+    this.#fetch = this.#ports.peerFetch({ ...identity, onPeerCertificate });
+    this.#tempCa = parseCertificatePem(temporary.tempCaCert);
+    return root;
+  }
+
+  async takeRoots(baseUrl: string): Promise<ReceivedKeys> {
+    const root = await this.connect(baseUrl);
+    const fetch = this.#fetch!;
     const client = prpcClient(KMS, { baseUrl, fetch });
     const meta = await client.getMeta();
     const answer = await client.getKmsKey({ vmConfig: await this.#self.vmConfig() });
@@ -142,7 +179,7 @@ class Source {
       tempCaKey: privateKey(answer.tempCaKey),
     };
     requireServed(keys.caKey, root.publicKey);
-    requireServed(keys.tempCaKey, parseCertificatePem(temporary.tempCaCert).publicKey);
+    requireServed(keys.tempCaKey, this.#tempCa!.publicKey);
     if (!isK256Scalar(keys.k256Key)) throw new AppError("upstream/invalid", "Invalid keys");
     const k256Public = k256PublicKey(keys.k256Key);
     if (!equalBytes(k256Public, meta.k256Pubkey)) throw otherKeys();
@@ -159,6 +196,19 @@ class Source {
         }
         : undefined,
     };
+  }
+
+  /** After `connect`. The reference's KMS knows no epochs: none, then. */
+  async takeEpochs(baseUrl: string): Promise<RootEpoch[]> {
+    const response = await this.#fetch!(`${baseUrl.slice(0, -"/prpc".length)}/v1/kms-keys`, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify({ vm_config: await this.#self.vmConfig() }),
+    });
+    const answer = await readResponse(response, MAX_EPOCHS_BYTES, "the source");
+    if (response.status === 404) return [];
+    if (response.status === 200) return parseEpochs(answer);
+    throw new AppError("upstream/refused", `The source answered HTTP ${response.status}`);
   }
 
   /** The first certificate must prove a KMS this one's own auth API allows; later ones have its key. */

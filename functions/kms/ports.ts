@@ -5,6 +5,7 @@ import type { AppVersion } from "#core/http/operations.ts";
 import type { BoundEvidence } from "#core/ra-tls/peer.ts";
 import type { DecisionFilter, KmsDecision, NewDecision } from "#functions/db/kms-decisions.ts";
 import type { LogHead } from "#functions/db/release-log.ts";
+import type { RootEpochs } from "./epochs.ts";
 import type { AuthApi, BootRole } from "./auth-api.ts";
 import type { BootstrapInfo, KmsIdentity } from "./key-store.ts";
 
@@ -75,6 +76,7 @@ export interface DecidingPorts {
 /** What a KMS that holds keys needs. */
 export interface KmsPorts extends DecidingPorts {
   readonly identity: KmsIdentity;
+  readonly epochs: RootEpochs;
   readonly bootstrapInfo: () => Promise<BootstrapInfo | undefined>;
   readonly metrics: Metrics;
   readonly version: AppVersion;

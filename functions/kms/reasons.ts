@@ -44,6 +44,7 @@ const TRANSIENT_REASONS: ReadonlySet<string> = new Set([
   "auth/invalid-answer",
   "collateral-unavailable",
   "kms/decision-log-unavailable",
+  "kms/epoch-missing",
   "self/unavailable",
 ]);
 

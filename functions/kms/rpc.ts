@@ -1,31 +1,22 @@
 import type { Hono } from "hono";
 import { fromHex, toHex } from "#core/bytes/bytes.ts";
-import { deriveAppKeys, deriveEnvKey, x25519PublicKey } from "#core/crypto/app-keys.ts";
+import { deriveEnvKey, x25519PublicKey } from "#core/crypto/app-keys.ts";
 import { k256PublicKey, signK256 } from "#core/crypto/k256.ts";
 import { envPublicKeyMessage } from "#core/crypto/kms-signatures.ts";
 import { encodeP256Pkcs8 } from "#core/crypto/p256.ts";
 import { AppError } from "#core/errors/app-error.ts";
-import type { ConnectionBindings } from "#core/http/bindings.ts";
-import { parseCertificate, privateKeyPem } from "#core/ra-tls/certificate.ts";
+import { privateKeyPem } from "#core/ra-tls/certificate.ts";
 import { verifyCsr } from "#core/ra-tls/csr.ts";
-import { bindEvidence, type BoundEvidence, peerEvidence } from "#core/ra-tls/peer.ts";
+import { bindEvidence } from "#core/ra-tls/peer.ts";
 import { KMS } from "#core/rpc/gen/kms_pb.ts";
 import { type PrpcHandlers, prpcRoutes } from "#core/rpc/server.ts";
+import { releaseAppKeys } from "./app-keys.ts";
 import { authorize, requireKeyRelease } from "./authorize.ts";
+import { asQuote, type Caller, type KmsEnv, tlsCaller } from "./caller.ts";
 import { recorded } from "./decision-log.ts";
 import type { KmsPorts } from "./ports.ts";
-import { decisionReason, denied } from "./reasons.ts";
 import { SelfAuthorization } from "./self.ts";
 import { appInfoExtension, attestationExtension, issueAppCertificate } from "./sign-cert.ts";
-
-export interface KmsEnv {
-  Bindings: ConnectionBindings;
-}
-
-interface Caller {
-  readonly requestId: string;
-  readonly peerCertificate: Uint8Array | undefined;
-}
 
 /** Calls that stand for attestation in the reference's metrics. */
 const ATTESTED_METHODS: ReadonlySet<string> = new Set(["GetAppKey", "GetKmsKey", "SignCert"]);
@@ -42,10 +33,7 @@ export function kmsRoutes(ports: KmsPorts): Hono<KmsEnv> {
   });
   return prpcRoutes<typeof KMS, Caller, KmsEnv>(KMS, kmsHandlers(ports), {
     trim: "KMS.",
-    context: (c) => ({
-      requestId: crypto.randomUUID(),
-      peerCertificate: c.env?.peerCertificate,
-    }),
+    context: (c) => tlsCaller(c.env),
     observe: ({ method, error }) => {
       if (!ATTESTED_METHODS.has(method)) return;
       requests.add();
@@ -59,37 +47,27 @@ function kmsHandlers(ports: KmsPorts): PrpcHandlers<typeof KMS, Caller> {
   const self = new SelfAuthorization(ports);
 
   return {
-    getAppKey: ({ apiVersion, vmConfig }, caller) => {
+    getAppKey: async ({ apiVersion, vmConfig }, caller) => {
       if (apiVersion > 1) throw unsupportedVersion(apiVersion);
-      return recorded(ports, { method: "GetAppKey", ...caller }, async (subject) => {
-        await self.ensureAllowed();
-        const evidence = callerEvidence(caller);
-        let app;
-        try {
-          const request = { ...evidence, vmConfig, role: "app", scope: "runtime" } as const;
-          app = await authorize(ports, request, subject);
-        } catch (cause) {
-          if (!(cause instanceof AppError)) throw cause;
-          throw denied(decisionReason(cause), "App not allowed", cause);
-        }
-        const keys = deriveAppKeys(identity, app.appId, app.instanceId);
-        return {
-          caCert: identity.rootCaPem,
-          diskCryptKey: keys.diskCryptKey,
-          envCryptKey: keys.envCryptKey,
-          k256Key: keys.k256Key,
-          k256Signature: keys.k256Signature,
-          tproxyAppId: app.gatewayAppId,
-          gatewayAppId: app.gatewayAppId,
-          osImageHash: fromHex(app.boot.osImageHash),
-        };
-      });
+      const request = { method: "GetAppKey", vmConfig };
+      const { app, epochs } = await releaseAppKeys(ports, self, caller, request);
+      const keys = epochs[0]!; // this call's clients know one epoch: that of what they have
+      return {
+        caCert: identity.rootCaPem,
+        diskCryptKey: keys.diskCryptKey,
+        envCryptKey: keys.envCryptKey,
+        k256Key: keys.k256Key,
+        k256Signature: keys.k256Signature,
+        tproxyAppId: app.gatewayAppId,
+        gatewayAppId: app.gatewayAppId,
+        osImageHash: fromHex(app.boot.osImageHash),
+      };
     },
 
     getKmsKey: ({ vmConfig }, caller) =>
-      recorded(ports, { method: "GetKmsKey", ...caller }, async (subject) => {
+      recorded(ports, { method: "GetKmsKey", requestId: caller.requestId }, async (subject) => {
         await self.ensureAllowed();
-        const evidence = callerEvidence(caller);
+        const evidence = caller.evidence();
         const request = { ...evidence, vmConfig, role: "kms", scope: "runtime" } as const;
         await authorize(ports, request, subject);
         return {
@@ -147,7 +125,7 @@ function kmsHandlers(ports: KmsPorts): PrpcHandlers<typeof KMS, Caller> {
     },
 
     signCert: ({ apiVersion, csr, signature, vmConfig }, caller) =>
-      recorded(ports, { method: "SignCert", ...caller }, async (subject) => {
+      recorded(ports, { method: "SignCert", requestId: caller.requestId }, async (subject) => {
         await self.ensureAllowed();
         const { publicKey, config, evidence } = verifyCsr(csr, signature, apiVersion);
         const bound = asQuote(() => bindEvidence(evidence, publicKey));
@@ -166,25 +144,6 @@ function kmsHandlers(ports: KmsPorts): PrpcHandlers<typeof KMS, Caller> {
         return { certificateChain };
       }),
   };
-}
-
-/** The evidence in the caller's certificate, bound to the key of this very connection. */
-function callerEvidence({ peerCertificate }: Caller): BoundEvidence {
-  const evidence = peerCertificate === undefined
-    ? undefined
-    : asQuote(() => peerEvidence(parseCertificate(peerCertificate)));
-  if (evidence === undefined) throw new AppError("attestation/missing", "No attestation provided");
-  return evidence;
-}
-
-/** Names the evidence as what could not be used. */
-function asQuote<T>(read: () => T): T {
-  try {
-    return read();
-  } catch (cause) {
-    if (!(cause instanceof AppError)) throw cause;
-    throw denied(decisionReason(cause), "invalid quote", cause);
-  }
 }
 
 function unsupportedVersion(version: number): AppError {
