@@ -138,6 +138,17 @@ export interface components {
             isAllowed: boolean;
             gatewayAppId: string;
             reason: string;
+            /** @description What decided */
+            rule?: string;
+            /** @description Why nothing could be decided, a stable code */
+            code?: string;
+            /** @description What would change a denial */
+            remedy?: string;
+            /** @description Where an on-chain decision was read */
+            block?: {
+                number: number;
+                hash: string;
+            };
         };
         BootInfo: {
             /** @default  */
@@ -298,7 +309,7 @@ export interface operations {
                     "application/json": components["schemas"]["AuthInfo"];
                 };
             };
-            /** @description The allowlist cannot be read */
+            /** @description Nothing can be decided */
             500: {
                 headers: {
                     [name: string]: unknown;

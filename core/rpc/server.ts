@@ -44,8 +44,9 @@ export interface PrpcOptions<Ctx, E extends Env = Env> {
 
 /**
  * The pRPC transport (spec kms.md section 1): `GET|POST /<Method>`, JSON or protobuf, 200 or 400.
- * A refusal names its code in `X-Error-Code` and, where there is one, its reason in
- * `X-Error-Reason`, because the body of the reference has no place for them.
+ * A refusal names its code in `X-Error-Code` and, where there are any, its reason in
+ * `X-Error-Reason` and what would change it in `X-Error-Remedy`: the reference's body has no place for
+ * them.
  */
 export function prpcRoutes<S extends DescService, Ctx, E extends Env = Env>(
   service: S,
@@ -146,6 +147,10 @@ export function prpcError(error: unknown, json: boolean, asciiOnly = false): Res
     headers["x-error-code"] = error.code;
     const reason = reasonText(error.fields["reason"]);
     if (reason !== undefined) headers["x-error-reason"] = reason;
+    const { remedy } = error.fields;
+    if (typeof remedy === "string" && /^[\x20-\x7e]{1,600}$/.test(remedy)) {
+      headers["x-error-remedy"] = remedy;
+    }
   }
   const body = json
     ? jsonBody(JSON.stringify({ error: shown }, null, 2), asciiOnly)

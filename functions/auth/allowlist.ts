@@ -38,6 +38,10 @@ const allowlistSchema = z.strictObject({
   allowedAdvisoryIds: z.array(z.string()).default([]),
   kms: kmsSchema.default(() => kmsSchema.parse({})),
   apps: z.record(digits(20), appSchema).default({}),
+  /** Ours: grows with each version, so that an old file does not come back. */
+  sequence: z.number().int().nonnegative().optional(),
+  /** Ours: after this time the file denies everything. */
+  validUntil: z.iso.datetime({ offset: true }).optional(),
 });
 
 /** Who may boot. Hex values are lower-case digits without a prefix. */

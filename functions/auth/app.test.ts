@@ -1,8 +1,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { utf8 } from "#core/bytes/bytes.ts";
 import { noMetrics } from "#core/http/metrics.ts";
 import { createAuthApp } from "./app.ts";
 import type { AuthDecisionEvent } from "./ports.ts";
+import { simpleBackend } from "./simple-backend.ts";
 
 const byte = (n: string, length: number) => n.repeat(length);
 const BOOT = {
@@ -30,10 +32,14 @@ function setup(allowlist: unknown = ALLOWLIST) {
   const decisions: AuthDecisionEvent[] = [];
   const errors: unknown[] = [];
   const app = createAuthApp({
-    readAllowlist: async () => {
-      if (file.text === undefined) throw new Error("ENOENT");
-      return file.text;
-    },
+    backend: simpleBackend({
+      now: () => new Date("2026-06-01T12:00:00Z"),
+      read: async () => {
+        if (file.text === undefined) throw new Error("ENOENT");
+        return { allowlist: utf8(file.text), signature: undefined };
+      },
+      signers: [],
+    }),
     logDecision: (event) => decisions.push(event),
     logError: (error) => errors.push(error),
     metrics: noMetrics,
@@ -45,7 +51,8 @@ function setup(allowlist: unknown = ALLOWLIST) {
       headers: { "content-type": "application/json" },
       body: typeof boot === "string" ? boot : JSON.stringify(boot),
     });
-    return { status: response.status, body: await response.json() };
+    const { remedy: _, rule: __, code: ___, ...body } = await response.json();
+    return { status: response.status, body };
   };
   return { app, ask, file, decisions, errors };
 }

@@ -3,13 +3,12 @@ import { bodyLimit } from "hono/body-limit";
 import { AppError } from "#core/errors/app-error.ts";
 import { appVersionHeader, OPERATIONS_PATHS, operationsRoutes } from "#core/http/operations.ts";
 import { problemNotFound } from "#core/http/problem.ts";
-import { type Allowlist, parseAllowlist } from "./allowlist.ts";
+import type { BootRole } from "./backend.ts";
 import { type BootDecision, bootInfoSchema, decisionSchema } from "./boot-info.ts";
-import { type BootRole, denialReason } from "./policy.ts";
 import type { AuthPorts } from "./ports.ts";
 
 const MAX_BODY_BYTES = 256 * 1024;
-/** What callers learn when the allowlist cannot be read; the log says more. */
+/** What callers learn when nothing can be decided; the log says more. */
 const UNAVAILABLE = "authorization backend unavailable";
 
 const infoSchema = z.object({
@@ -31,7 +30,7 @@ const infoRoute = createRoute({
   responses: {
     200: { description: "Info", content: { "application/json": { schema: infoSchema } } },
     500: {
-      description: "The allowlist cannot be read",
+      description: "Nothing can be decided",
       content: {
         "application/json": {
           schema: z.object({ status: z.literal("error"), message: z.string() }),
@@ -61,10 +60,7 @@ const bootRoute = (role: BootRole) =>
     },
   });
 
-/**
- * The authorisation webhook of a KMS: one allowlist file, read anew for each request, so a change
- * counts at once. A file that is missing or invalid denies everything.
- */
+/** The authorisation webhook of a KMS. A backend that cannot decide denies. */
 export function createAuthApp(ports: AuthPorts): OpenAPIHono {
   const app = new OpenAPIHono({
     defaultHook: (result, c) => result.success ? undefined : c.json(invalidRequest(), 400),
@@ -91,29 +87,26 @@ export function createAuthApp(ports: AuthPorts): OpenAPIHono {
   );
 
   app.openapi(infoRoute, async (c) => {
-    const allowlist = await readAllowlist(ports);
-    if (allowlist === undefined) return c.json({ status: "error", message: UNAVAILABLE }, 500);
-    return c.json({
-      status: "ok",
-      kmsContractAddr: allowlist.kmsContractAddr,
-      ethRpcUrl: "",
-      gatewayAppId: allowlist.gatewayAppId,
-      chainId: allowlist.chainId,
-      appImplementation: allowlist.appImplementation,
-      appAuthImplementation: allowlist.appImplementation,
-    }, 200);
+    try {
+      const info = await ports.backend.info();
+      const { appImplementation } = info;
+      return c.json({ status: "ok", ...info, appAuthImplementation: appImplementation }, 200);
+    } catch (error) {
+      ports.logError(error);
+      return c.json({ status: "error", message: UNAVAILABLE }, 500);
+    }
   });
 
   for (const role of ROLES) {
     app.openapi(bootRoute(role), async (c) => {
       const boot = c.req.valid("json");
-      const allowlist = await readAllowlist(ports);
-      const reason = allowlist === undefined ? UNAVAILABLE : denialReason(role, boot, allowlist);
-      const decision: BootDecision = {
-        isAllowed: reason === undefined,
-        gatewayAppId: allowlist?.gatewayAppId ?? "",
-        reason: reason ?? "",
-      };
+      let decision: BootDecision;
+      try {
+        decision = await ports.backend.decide(role, boot);
+      } catch (error) {
+        ports.logError(error);
+        decision = { isAllowed: false, gatewayAppId: "", reason: UNAVAILABLE, ...codeOf(error) };
+      }
       decisions.add(1, { role, allowed: String(decision.isAllowed) });
       ports.logDecision({ role, boot, decision });
       return c.json(decision, 200);
@@ -134,28 +127,20 @@ export function authOpenApi(version: string): object {
   return { ...document, paths: { ...OPERATIONS_PATHS, ...document.paths } };
 }
 
-async function readiness(ports: AuthPorts): Promise<Record<string, boolean>> {
-  return { allowlist: await readAllowlist(ports) !== undefined };
-}
-
-/** Whether decisions can be made: throws what is wrong with the allowlist. */
-export async function checkAllowlist(ports: Pick<AuthPorts, "readAllowlist">): Promise<Allowlist> {
-  let text: string;
+async function readiness({ backend, logError }: AuthPorts): Promise<Record<string, boolean>> {
   try {
-    text = await ports.readAllowlist();
-  } catch (cause) {
-    throw new AppError("config/invalid", "Allowlist cannot be read", { cause });
-  }
-  return parseAllowlist(text);
-}
-
-async function readAllowlist(ports: AuthPorts): Promise<Allowlist | undefined> {
-  try {
-    return await checkAllowlist(ports);
+    await backend.info();
+    return { [backend.name]: true };
   } catch (error) {
-    ports.logError(error);
-    return undefined;
+    logError(error);
+    return { [backend.name]: false };
   }
+}
+
+/** The stable code in an error: `auth/chain-stale`. */
+function codeOf(error: unknown): { code?: string } {
+  const reason = error instanceof AppError ? error.fields["reason"] : undefined;
+  return typeof reason === "string" ? { code: reason } : {};
 }
 
 function invalidRequest(): BootDecision {

@@ -29,6 +29,14 @@ export const decisionSchema = z.object({
   gatewayAppId: z.string(),
   /** Empty when allowed. */
   reason: z.string(),
+  rule: z.string().optional().openapi({ description: "What decided" }),
+  code: z.string().optional().openapi({
+    description: "Why nothing could be decided, a stable code",
+  }),
+  remedy: z.string().optional().openapi({ description: "What would change a denial" }),
+  block: z.object({ number: z.int(), hash: z.string() }).optional().openapi({
+    description: "Where an on-chain decision was read",
+  }),
 }).openapi("BootDecision");
 
 export type BootDecision = z.infer<typeof decisionSchema>;

@@ -1,7 +1,7 @@
 import type { Metrics } from "#core/http/metrics.ts";
 import type { AppVersion } from "#core/http/operations.ts";
+import type { AuthBackend, BootRole } from "./backend.ts";
 import type { BootDecision, BootInfo } from "./boot-info.ts";
-import type { BootRole } from "./policy.ts";
 
 export interface AuthDecisionEvent {
   readonly role: BootRole;
@@ -11,8 +11,7 @@ export interface AuthDecisionEvent {
 
 /** What the authorisation service needs from its surroundings. */
 export interface AuthPorts {
-  /** The text of the allowlist file, read anew at every call. Rejects when there is none. */
-  readonly readAllowlist: () => Promise<string>;
+  readonly backend: AuthBackend;
   readonly logDecision: (event: AuthDecisionEvent) => void;
   readonly logError: (error: unknown) => void;
   readonly metrics: Metrics;

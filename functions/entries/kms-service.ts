@@ -19,6 +19,7 @@ import { privateKeyPem } from "#core/ra-tls/certificate.ts";
 import { CollateralCache } from "#core/tdx/collateral-cache.ts";
 import { EndorsementCache } from "#core/tdx/endorsement-cache.ts";
 import { DEFAULT_PCCS_URL, fetchCollateral } from "#core/tdx/pccs-client.ts";
+import { CircuitBreaker } from "#functions/circuit-breaker.ts";
 import type { EpochRegistry } from "#functions/db/kms-epochs.ts";
 import { createAdminApp } from "#functions/kms/admin-app.ts";
 import { createKmsApp } from "#functions/kms/app.ts";
@@ -272,6 +273,7 @@ function authApiOf({ core }: KmsConfig, { version }: AppVersion) {
     fetch: makeWebFetch(),
     timeoutMs: webhook.timeout,
     userAgent: `dstack-kms/${version}`,
+    breaker: new CircuitBreaker({ name: "auth api", now: () => new Date() }),
   });
 }
 

@@ -23,6 +23,7 @@ import { verifyKmsChain } from "#core/ra-tls/chain.ts";
 import { KMS } from "#core/rpc/gen/kms_pb.ts";
 import { prpcClient } from "#core/rpc/client.ts";
 import { createAuthApp } from "#functions/auth/app.ts";
+import { simpleBackend } from "#functions/auth/simple-backend.ts";
 import type { KmsDecision } from "#functions/db/kms-decisions.ts";
 import { kmsConfigSchema } from "#functions/kms/config.ts";
 import { simulatedCvm, type SimulatedCvmSpec } from "../../tests/simulated-cvm.ts";
@@ -49,7 +50,11 @@ export async function startSurroundings() {
     return new Response(reply.body.slice(), { status: reply.status, headers: reply.headers });
   }, { host: "127.0.0.1", port: 0 });
   const authApp = createAuthApp({
-    readAllowlist: () => readFile(allowlist, "utf8"),
+    backend: simpleBackend({
+      now: () => new Date(),
+      read: async () => ({ allowlist: await readFile(allowlist), signature: undefined }),
+      signers: [],
+    }),
     logDecision: () => {},
     logError: () => {},
     metrics: noMetrics,

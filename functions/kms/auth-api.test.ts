@@ -1,8 +1,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { FetchLike } from "#core/http/fetch-like.ts";
+import { CircuitBreaker } from "#functions/circuit-breaker.ts";
 import { webhookAuthApi } from "./auth-api.ts";
 import type { BootInfo } from "./boot-info.ts";
+import { authFailureCode } from "./reasons.ts";
 
 const BOOT = { teeVariant: "dstack-tdx", appId: "11".repeat(20) } as BootInfo;
 const ALLOWED = { isAllowed: true, gatewayAppId: "g", reason: "" };
@@ -13,7 +15,8 @@ function setup(url: string, ...answers: (() => Response | Promise<Response>)[]) 
     calls.push({ url, method, headers, body: typeof body === "string" ? JSON.parse(body) : body });
     return await answers[Math.min(calls.length, answers.length) - 1]!();
   };
-  const api = webhookAuthApi({ url, fetch, timeoutMs: 50, userAgent: "dstack-kms/0.1.0" });
+  const breaker = new CircuitBreaker({ name: "auth api", now: () => new Date(0) });
+  const api = webhookAuthApi({ url, fetch, timeoutMs: 50, userAgent: "dstack-kms/0.1.0", breaker });
   return { api, calls };
 }
 
@@ -92,6 +95,19 @@ test("a redirect is not followed into an answer", async () => {
   await assert.rejects(api.authorize("app", BOOT), { message: "auth api returned 302" });
 });
 
+test("a backend that keeps failing is not asked for a while, and the caller learns which it is", async () => {
+  const { api, calls } = setup("http://auth:8000", json({}, 503));
+  for (let i = 0; i < 5; i++) {
+    await assert.rejects(api.authorize("app", BOOT), { code: "upstream/unavailable" });
+  }
+  assert.equal(calls.length, 10);
+  await assert.rejects(api.authorize("app", BOOT), (error) => {
+    assert.equal(authFailureCode(error), "auth/circuit-open");
+    return true;
+  });
+  assert.equal(calls.length, 10);
+});
+
 test("a backend that hangs is given up after the timeout", async () => {
   const hanging = webhookAuthApi({
     url: "http://a",
@@ -99,6 +115,10 @@ test("a backend that hangs is given up after the timeout", async () => {
       new Promise((_, reject) => signal!.addEventListener("abort", () => reject(signal!.reason))),
     timeoutMs: 20,
     userAgent: "t",
+    breaker: new CircuitBreaker({ name: "auth api", now: () => new Date(0) }),
   });
-  await assert.rejects(hanging.authorize("app", BOOT), { code: "upstream/unavailable" });
+  await assert.rejects(hanging.authorize("app", BOOT), {
+    code: "upstream/unavailable",
+    fields: { reason: "timeout" },
+  });
 });

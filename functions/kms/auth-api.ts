@@ -3,6 +3,7 @@ import { fromUtf8 } from "#core/bytes/bytes.ts";
 import { AppError } from "#core/errors/app-error.ts";
 import type { FetchLike } from "#core/http/fetch-like.ts";
 import { readResponse } from "#core/http/response-body.ts";
+import type { CircuitBreaker } from "#functions/circuit-breaker.ts";
 import type { BootInfo } from "./boot-info.ts";
 
 export type BootRole = "app" | "kms";
@@ -12,6 +13,10 @@ export interface BootAnswer {
   readonly gatewayAppId: string;
   /** Empty when allowed. */
   readonly reason: string;
+  /** Why nothing could be decided: a stable code, where the backend has one. */
+  readonly code?: string | undefined;
+  /** What would change a denial; names nothing but what was asked about. */
+  readonly remedy?: string | undefined;
   /** What decided, in the backend's words; ours say. */
   readonly rule?: string | undefined;
   /** Where an on-chain answer was read. */
@@ -56,6 +61,8 @@ const bootAnswerSchema = z.object({
   gatewayAppId: z.string(),
   reason: z.string(),
   rule: z.string().max(256).optional(),
+  remedy: z.string().max(512).optional(),
+  code: z.string().max(64).optional(),
   block: z.object({ number: z.int().nonnegative(), hash: z.string().regex(/^0x[0-9a-f]{64}$/) })
     .optional(),
 });
@@ -76,9 +83,14 @@ export interface WebhookOptions {
   /** Of one attempt, milliseconds. */
   readonly timeoutMs: number;
   readonly userAgent: string;
+  readonly breaker: CircuitBreaker;
 }
 
-/** The HTTP webhook (kms.md 6.1). Asks once more when nobody answered or the answer was a 5xx. */
+/**
+ * The HTTP webhook (kms.md 6.1). Asks once more when nobody answered or the answer was a 5xx, and for a
+ * while not at all when that keeps happening: `reason` in the error's fields is then `circuit-open`,
+ * after a timeout `timeout`.
+ */
 export function webhookAuthApi(options: WebhookOptions): AuthApi {
   const base = options.url.endsWith("/") ? options.url : `${options.url}/`;
   return {
@@ -103,13 +115,14 @@ async function ask<T>(
   url: string,
   body?: string,
 ): Promise<T> {
-  let text: string;
-  try {
-    text = await attempt(options, url, body);
-  } catch (error) {
-    if (!(error instanceof AppError) || error.code !== "upstream/unavailable") throw error;
-    text = await attempt(options, url, body);
-  }
+  const text = await options.breaker.run(async () => {
+    try {
+      return await attempt(options, url, body);
+    } catch (error) {
+      if (!isUnavailable(error)) throw error;
+      return await attempt(options, url, body);
+    }
+  }, isUnavailable);
   let document: unknown;
   try {
     document = JSON.parse(text);
@@ -123,6 +136,10 @@ async function ask<T>(
   });
 }
 
+function isUnavailable(error: unknown): boolean {
+  return error instanceof AppError && error.code === "upstream/unavailable";
+}
+
 async function attempt(
   options: WebhookOptions,
   url: string,
@@ -130,6 +147,7 @@ async function attempt(
 ): Promise<string> {
   let status: number;
   let text: string;
+  const signal = AbortSignal.timeout(options.timeoutMs);
   try {
     const response = await options.fetch(url, {
       method: body === undefined ? "GET" : "POST",
@@ -138,11 +156,15 @@ async function attempt(
         ...body !== undefined && { "content-type": "application/json" },
       },
       ...body !== undefined && { body },
-      signal: AbortSignal.timeout(options.timeoutMs),
+      signal,
     });
     status = response.status;
     text = fromUtf8(await readResponse(response, MAX_ANSWER_BYTES, "auth api"), "auth api answer");
   } catch (cause) {
+    if (signal.aborted) {
+      const message = `auth api did not answer within ${options.timeoutMs} ms`;
+      throw new AppError("upstream/unavailable", message, { cause, fields: { reason: "timeout" } });
+    }
     if (cause instanceof AppError) throw cause;
     throw new AppError("upstream/unavailable", "auth api is unavailable", { cause });
   }

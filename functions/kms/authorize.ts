@@ -6,7 +6,7 @@ import type { BootAnswer, BootRole } from "./auth-api.ts";
 import { type BootInfo, bootInfoOf } from "./boot-info.ts";
 import type { DecisionSubject } from "./decision-log.ts";
 import type { AppraisalRequest, DecidingPorts, KmsPolicy } from "./ports.ts";
-import { authReasonCode, decisionReason, denied } from "./reasons.ts";
+import { authFailureCode, authReasonCode, decisionReason, denied } from "./reasons.ts";
 
 /** A VM that may have what it asked for. */
 export interface Authorized {
@@ -90,11 +90,10 @@ async function asked(
     answer = await ports.authApi.authorize(role, boot);
   } catch (cause) {
     ports.log.error("asking the auth API", cause);
-    const invalid = cause instanceof AppError && cause.code === "upstream/invalid";
-    throw denied(invalid ? "auth/invalid-answer" : "auth/unavailable", "Boot denied", cause);
+    throw denied(authFailureCode(cause), "Boot denied", cause);
   }
   if (answer.rule !== undefined) subject.rule = answer.rule;
   if (answer.block !== undefined) subject.block = answer.block;
   if (answer.isAllowed) return answer;
-  throw denied(authReasonCode(answer.reason), `Boot denied: ${answer.reason}`);
+  throw denied(authReasonCode(answer), `Boot denied: ${answer.reason}`, undefined, answer.remedy);
 }

@@ -74,6 +74,11 @@ async function requireSelfAllowed(ports: DecidingPorts): Promise<void> {
     throw selfFailure(refused, cause);
   }
   if (!answer.isAllowed) {
-    throw denied(authReasonCode(answer.reason), `${refused}: boot denied: ${answer.reason}`);
+    throw denied(
+      authReasonCode(answer),
+      `${refused}: boot denied: ${answer.reason}`,
+      undefined,
+      answer.remedy,
+    );
   }
 }

@@ -86,6 +86,40 @@ test("a denial under /v1 names its reason", async () => {
   assert.equal((await post("/v1/kms-keys")).body.reason, "auth/compose-hash-not-allowed");
 });
 
+test("a denial says how to mend it, and a backend's own trouble keeps its code", async () => {
+  const { app, answers, rows } = await setup();
+  const remedy = `add ${"22".repeat(32)} to apps`;
+  answers.boot = () => ({
+    isAllowed: false,
+    gatewayAppId: "",
+    reason: "app not registered",
+    remedy,
+  });
+  const ask = () => {
+    const bindings = { peerCertificate: clientCertificate() };
+    return app.request("/prpc/GetAppKey?json", { method: "POST" }, bindings);
+  };
+  const refused = await ask();
+  assert.equal(refused.headers.get("x-error-reason"), "auth/app-not-registered");
+  assert.equal(refused.headers.get("x-error-remedy"), remedy);
+  const block = { number: 7, hash: `0x${"ab".repeat(32)}` };
+  for (
+    const [code, expected] of [["auth/chain-stale", "auth/chain-stale"], ["kms/x", "auth/denied"]]
+  ) {
+    answers.boot = () => ({
+      isAllowed: false,
+      gatewayAppId: "",
+      reason: "no",
+      code,
+      rule: "c",
+      block,
+    });
+    assert.equal((await ask()).headers.get("x-error-reason"), expected);
+  }
+  const { rule, blockNumber, blockHash } = rows.at(-1)!;
+  assert.deepEqual([rule, blockNumber, blockHash], ["c", 7, block.hash]);
+});
+
 test("another KMS gets the epochs after the first", async () => {
   const { ports, post, asked } = await setup();
   const made = await ports.epochs.rotate(ports);

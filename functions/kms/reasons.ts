@@ -1,4 +1,5 @@
 import { AppError } from "#core/errors/app-error.ts";
+import type { BootAnswer } from "./auth-api.ts";
 import { reasonOf } from "#core/errors/refusal.ts";
 
 /**
@@ -23,7 +24,8 @@ const AUTH_REASONS: Readonly<Record<string, string>> = {
 };
 
 /** The code of a backend's denial; `auth/denied` for words of an unknown one. */
-export function authReasonCode(reason: string): string {
+export function authReasonCode({ reason, code }: Pick<BootAnswer, "reason" | "code">): string {
+  if (code !== undefined && code.startsWith("auth/") && TRANSIENT_REASONS.has(code)) return code;
   const key = reason.trim().toLowerCase();
   return Object.hasOwn(AUTH_REASONS, key) ? AUTH_REASONS[key]! : "auth/denied";
 }
@@ -41,18 +43,46 @@ export function decisionReason(error: unknown): string {
 /** What passes by itself: callers may ask again, where any other refusal is a decision. */
 const TRANSIENT_REASONS: ReadonlySet<string> = new Set([
   "auth/unavailable",
+  "auth/timeout",
+  "auth/circuit-open",
   "auth/invalid-answer",
+  "auth/allowlist-invalid",
+  "auth/allowlist-stale",
+  "auth/chain-unavailable",
+  "auth/chain-stale",
+  "auth/chain-endpoints-disagree",
+  "auth/chain-wrong-chain",
   "collateral-unavailable",
   "kms/decision-log-unavailable",
   "kms/epoch-missing",
   "self/unavailable",
 ]);
 
+/** Why the auth API could not be asked. */
+export function authFailureCode(cause: unknown): string {
+  if (!(cause instanceof AppError)) return "auth/unavailable";
+  if (cause.code === "upstream/invalid") return "auth/invalid-answer";
+  const { reason } = cause.fields;
+  return reason === "timeout" || reason === "circuit-open" ? `auth/${reason}` : "auth/unavailable";
+}
+
 /**
  * A refusal with its stable reason code: `kms/not-ready` where it may pass by itself, else
- * `kms/denied`. `message` is shown to the caller.
+ * `kms/denied`. `message` is shown to the caller, and `remedy` says what would change it.
  */
-export function denied(reason: string, message: string, cause?: unknown): AppError {
+export function denied(
+  reason: string,
+  message: string,
+  cause?: unknown,
+  remedy = remedyOf(cause),
+): AppError {
   const code = TRANSIENT_REASONS.has(reason) ? "kms/not-ready" : "kms/denied";
-  return new AppError(code, message, { cause, fields: { reason } });
+  const fields = { reason, ...remedy !== undefined && { remedy } };
+  return new AppError(code, message, { cause, fields });
+}
+
+/** What the innermost refusal that knows says would change it. */
+function remedyOf(cause: unknown): string | undefined {
+  const remedy = cause instanceof AppError ? cause.fields["remedy"] : undefined;
+  return typeof remedy === "string" ? remedy : undefined;
 }

@@ -3,6 +3,7 @@ import { requireAccepted, type Verdict } from "#core/attestation/verdict.ts";
 import type { Attestation } from "#core/attestation/attestation.ts";
 import { AppError } from "#core/errors/app-error.ts";
 import { bootInfoOf } from "./boot-info.ts";
+import type { BootAnswer } from "./auth-api.ts";
 import type { DecidingPorts } from "./ports.ts";
 import { authReasonCode, decisionReason, denied } from "./reasons.ts";
 
@@ -39,7 +40,7 @@ export class SelfAuthorization {
       throw selfFailure(failed, cause);
     }
     if (answer.isAllowed) return;
-    throw denied(authReasonCode(answer.reason), failed, notAllowed(answer.reason));
+    throw denied(authReasonCode(answer), failed, notAllowed(answer));
   }
 
   /** Refuses what the local gate of the KMS's own TEE does not release. */
@@ -87,6 +88,7 @@ export function selfFailure(message: string, cause: unknown): unknown {
   return denied(passes ? "self/unavailable" : decisionReason(cause), message, cause);
 }
 
-function notAllowed(reason: string): AppError {
-  return denied(authReasonCode(reason), `KMS is not allowed: ${reason}`);
+function notAllowed(answer: BootAnswer): AppError {
+  const message = `KMS is not allowed: ${answer.reason}`;
+  return denied(authReasonCode(answer), message, undefined, answer.remedy);
 }
