@@ -33,7 +33,6 @@ export const CATALOG = {
   "crypto/decryption-failed": { status: 400, title: "Decryption failed" },
   "certificate/untrusted": { status: 403, title: "Certificate is not trusted" },
   "kms/denied": { status: 403, title: "Keys are not released" },
-  "kms/log-damaged": { status: 500, title: "The release log was cut or edited" },
   "kms/not-ready": { status: 503, title: "The KMS cannot release keys yet" },
 
   "compose/unsupported": { status: 400, title: "The app-compose asks for what is not supported" },

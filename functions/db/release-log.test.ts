@@ -149,12 +149,12 @@ for (
   test(`a log with ${what} is refused`, async () => {
     await fill(300);
     await tamper(statement);
-    await assert.rejects(withLog(() => {}), { code: "kms/log-damaged" });
+    await assert.rejects(withLog(() => {}), { fields: { reason: "kms/log-damaged" } });
     if (what === "everything removed" || what === "the chain cleared") return;
     saved = what === "the last entry removed" ? saved : undefined;
     await assert.rejects(
       withLog(() => {}),
-      { code: "kms/log-damaged" },
+      { fields: { reason: "kms/log-damaged" } },
       "without a saved head too",
     );
   });
@@ -170,7 +170,7 @@ test("a log rewritten with hashes that fit is another log", async () => {
   });
   saved = before;
   await assert.rejects(withLog(() => {}), {
-    code: "kms/log-damaged",
+    fields: { reason: "kms/log-damaged" },
     message: "The release log was cut or edited: entry 3 is another one than before",
   });
 });
@@ -179,9 +179,9 @@ test("a log cut while the KMS runs takes no more entries", async () => {
   await withLog(async (log, sql) => {
     for (const n of [0, 1]) await log.append(decision(n));
     await sql("DELETE FROM kms_decisions WHERE id = 2");
-    await assert.rejects(log.append(decision(2)), { code: "kms/log-damaged" });
+    await assert.rejects(log.append(decision(2)), { fields: { reason: "kms/log-damaged" } });
     await sql("UPDATE kms_decisions SET id = 2 WHERE id = 1");
-    await assert.rejects(log.append(decision(2)), { code: "kms/log-damaged" });
+    await assert.rejects(log.append(decision(2)), { fields: { reason: "kms/log-damaged" } });
   });
 });
 

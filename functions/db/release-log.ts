@@ -63,7 +63,7 @@ export class ReleaseLog {
     this.#head = head;
   }
 
-  /** Checks every entry. Throws `kms/log-damaged`. */
+  /** Checks every entry. Throws `kms/not-ready`, reason `kms/log-damaged`. */
   static async open(options: ReleaseLogOptions): Promise<ReleaseLog> {
     const known = await options.heads.read();
     if (known === undefined) await adoptUnchained(options);
@@ -206,7 +206,7 @@ export class ReleaseLog {
   }
 }
 
-/** Reads the whole log. Throws `kms/log-damaged` unless it is one chain that goes through `known`. */
+/** Reads the whole log. Throws `kms/not-ready`, reason `kms/log-damaged` unless it is one chain that goes through `known`. */
 async function verifyLog(
   db: LibSQLDatabase<typeof schema>,
   known: LogHead | undefined,
@@ -290,5 +290,7 @@ function statementOf({ sql, params }: { sql: string; params: unknown[] }): InSta
 }
 
 function damaged(what: string): AppError {
-  return new AppError("kms/log-damaged", `The release log was cut or edited: ${what}`);
+  return new AppError("kms/not-ready", `The release log was cut or edited: ${what}`, {
+    fields: { reason: "kms/log-damaged" },
+  });
 }

@@ -340,5 +340,7 @@ test("a release is in the log's tree, and a KMS does not start on a log that was
   const client = createClient({ url: `file:${database}` });
   await client.execute("DELETE FROM kms_decisions WHERE id = (SELECT max(id) FROM kms_decisions)");
   client.close();
-  await assert.rejects(around.start({ cert_dir, database }), { code: "kms/log-damaged" });
+  await assert.rejects(around.start({ cert_dir, database }), {
+    fields: { reason: "kms/log-damaged" },
+  });
 });
