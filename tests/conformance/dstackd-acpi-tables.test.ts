@@ -68,7 +68,7 @@ for (const { path, release } of qemus()) {
       writeImage(`${folder}/hda.img`, parts, lengthBytes);
       // There may be no vhost-vsock here: another device takes its slot.
       const standIn = ["-device", "virtio-rng-pci"];
-      const cpu = ["-cpu", "qemu64,phys-bits=52"];
+      const cpu = ["-cpu", "qemu64,vendor=GenuineIntel,phys-bits=52"];
       const machine = new FrozenMachine(path, [...argumentsOf(folder, shape), ...standIn, ...cpu]);
       try {
         await playFirmware(machine);
