@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { fromHex, toHex, utf8 } from "../bytes/bytes.ts";
+import { parserProperty } from "../../tests/parser-property.ts";
+import { fromHex, fromUtf8, toHex, utf8 } from "../bytes/bytes.ts";
 import { RUNTIME_EVENT_TYPE } from "./runtime-event.ts";
 import {
   acpiDigestsOf,
@@ -125,3 +126,9 @@ for (
     assert.throws(() => parseEventLogJson(text), { code: "input/malformed" });
   });
 }
+
+parserProperty(
+  "parseEventLogJson()",
+  (bytes) => parseEventLogJson(fromUtf8(bytes)),
+  () => utf8(encodeEventLogJson([boot("ACPI DATA"), runtime(1), runtime(2)])),
+);

@@ -1,4 +1,5 @@
 import { JsonObject } from "../encoding/json-object.ts";
+import { parseRfc3339 } from "../encoding/rfc3339.ts";
 import type { TcbStatus, TcbVerdict } from "./tcb-status.ts";
 import { TCB_STATUSES } from "./tcb-status.ts";
 
@@ -11,9 +12,8 @@ const MAX_LEVELS = 1024;
 /** An RFC 3339 time with seconds, in UTC; answers unix seconds. */
 export function readSeconds(json: JsonObject, name: string): number {
   const text = json.string(name);
-  const ms = Date.parse(text);
-  if (!RFC3339_UTC.test(text) || Number.isNaN(ms)) throw json.malformed(name, "is not a UTC time");
-  return ms / 1000;
+  if (!RFC3339_UTC.test(text)) throw json.malformed(name, "is not a UTC time");
+  return parseRfc3339(text, name).getTime() / 1000;
 }
 
 /** The members of a TCB level that are not its `tcb`. */

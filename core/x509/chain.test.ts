@@ -1,10 +1,13 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { utf8 } from "../bytes/bytes.ts";
+import { parserProperty } from "../../tests/parser-property.ts";
+import { fromUtf8, utf8 } from "../bytes/bytes.ts";
 import { DER, der, derOid } from "../encoding/der.ts";
 import { type ReasonCode, reasonOf } from "../errors/refusal.ts";
+import { encodePem } from "../encoding/pem.ts";
 import { parseCrl } from "./certificate-revocation-list.ts";
 import { ChainVerifier } from "./chain.ts";
+import { parsePemChain } from "./pem-chain.ts";
 import { buildCrl, buildX509Certificate, type X509Authority, x509Name } from "./x509-builder.ts";
 import { parseX509Certificate, type X509Certificate } from "./x509-certificate.ts";
 
@@ -175,3 +178,15 @@ test("truncated and extended certificates and CRLs are malformed", () => {
     assert.throws(() => parse(Uint8Array.of(...bytes, 0)), { code: "input/malformed" });
   }
 });
+
+parserProperty("parseX509Certificate()", parseX509Certificate, () => chainOf({}).leaf.encoded);
+parserProperty(
+  "parseCrl()",
+  parseCrl,
+  () => buildCrl({ issuer: CA, thisUpdate: NOW, nextUpdate: NOW + 1, revokedSerials: [4n] }),
+);
+parserProperty(
+  "parsePemChain()",
+  (bytes) => parsePemChain(fromUtf8(bytes)),
+  () => utf8(encodePem("CERTIFICATE", chainOf({}).leaf.encoded)),
+);
