@@ -1,5 +1,5 @@
+import { type CborMap, cborMap, type CborValue, decodeCbor, encodeCbor } from "../encoding/cbor.ts";
 import { AppError } from "../errors/app-error.ts";
-import { cborMap, type CborValue, decodeCbor, encodeCbor } from "./cbor.ts";
 import { type AcceptedMemory, encodeTdHobWitness, parseTdHobWitness } from "./td-hob.ts";
 
 /** Measurement layout of the firmware; the only one there is (edk2 before 202505). */
@@ -66,13 +66,13 @@ export function parseTdxMeasurementDocument(bytes: Uint8Array): TdxMeasurementDo
 
 /** A CBOR map with exactly the named members. */
 class Members {
-  readonly #map: ReadonlyMap<string, CborValue>;
+  readonly #map: CborMap;
   readonly #path: string;
 
   constructor(value: CborValue | undefined, path: string, names: readonly string[]) {
     if (!(value instanceof Map)) throw malformed(`${path} is not a map`);
-    for (const name of value.keys()) {
-      if (!names.includes(name)) throw malformed(`unknown field \`${name}\` in ${path}`);
+    for (const name of (value as CborMap).keys()) {
+      if (!names.includes(String(name))) throw malformed(`unknown field \`${name}\` in ${path}`);
     }
     this.#map = value;
     this.#path = path;

@@ -2,8 +2,8 @@ import { equalBytes, utf8 } from "../bytes/bytes.ts";
 import type { CryptoProvider } from "../crypto/crypto-provider.ts";
 import { refusal, refusing } from "../errors/refusal.ts";
 import { type CertificateRevocationList, parseCrl } from "../x509/certificate-revocation-list.ts";
-import { ahead, type ChainTime, ChainVerifier } from "../x509/chain.ts";
-import { type EcdsaPublicKey, pointOf, verifyEcdsa } from "../x509/ecdsa.ts";
+import { ahead, type ChainTime, ChainVerifier, EXTENDED_KEY_USAGE } from "../x509/chain.ts";
+import { ecdsaKeyOf, type EcdsaPublicKey, pointOf, verifyEcdsa } from "../x509/ecdsa.ts";
 import { type KnownCertificates, parsePemChain } from "../x509/pem-chain.ts";
 import type { X509Certificate } from "../x509/x509-certificate.ts";
 import type { QuoteCollateral } from "./collateral.ts";
@@ -84,7 +84,7 @@ export async function verifyCollateral(
   const crls = [collateral.rootCaCrl, collateral.pckCrl].map((der) =>
     refusing("crl-malformed", () => parseCrl(der))
   );
-  const chains = new ChainVerifier({ ...trust, crls });
+  const chains = new ChainVerifier({ ...trust, crls, usage: EXTENDED_KEY_USAGE.serverAuth });
   const pckCrlChain = parseChain(collateral.pckCrlIssuerChain, known);
   const tcbChain = parseChain(collateral.tcbInfoIssuerChain, known);
   const qeChain = parseChain(collateral.qeIdentityIssuerChain, known);
@@ -144,7 +144,7 @@ export async function verifyQuoteSignatures(
   const quoteIsSigned = ahead(
     verifyEcdsa(key, quote.signedBytes, signatureData.signature, crypto),
   );
-  const pckKey = leaf?.publicKey?.curve === "P-256" ? leaf.publicKey : undefined;
+  const pckKey = ecdsaKeyOf(leaf?.publicKey, "P-256");
   const qeIsSigned = isKnown || pckKey &&
       ahead(verifyEcdsa(pckKey, signatureData.qeReport, signatureData.qeReportSignature, crypto));
   await collateral.chains.verify(chain, "end-entity", time);
@@ -188,8 +188,8 @@ function textVerifier(crypto: CryptoProvider | undefined) {
     text: string,
     signature: Uint8Array,
   ): Promise<boolean> => {
-    const key = signer?.publicKey;
-    if (key?.curve !== "P-256") return Promise.resolve(false);
+    const key = ecdsaKeyOf(signer?.publicKey, "P-256");
+    if (!key) return Promise.resolve(false);
     return ahead(verifyEcdsa(key, utf8(text), signature, crypto));
   };
 }

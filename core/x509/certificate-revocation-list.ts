@@ -1,5 +1,6 @@
 import { toHex } from "../bytes/bytes.ts";
 import { DER, DerReader } from "../encoding/der.ts";
+import type { SignatureAlgorithm } from "./signature.ts";
 import {
   EXTENSION,
   readExtensions,
@@ -25,7 +26,7 @@ export interface CertificateRevocationList {
   readonly nextUpdate: number;
   /** Serial numbers, as `X509Certificate.serial` writes them. */
   readonly revoked: ReadonlySet<string>;
-  readonly signatureAlgorithm: string;
+  readonly signatureAlgorithm: SignatureAlgorithm | undefined;
   readonly signature: Uint8Array;
 }
 

@@ -6,7 +6,7 @@ import { DER, der, derOid } from "../encoding/der.ts";
 import { type ReasonCode, reasonOf } from "../errors/refusal.ts";
 import { encodePem } from "../encoding/pem.ts";
 import { parseCrl } from "./certificate-revocation-list.ts";
-import { ChainVerifier } from "./chain.ts";
+import { ChainVerifier, EXTENDED_KEY_USAGE } from "./chain.ts";
 import { parsePemChain } from "./pem-chain.ts";
 import { buildCrl, buildX509Certificate, type X509Authority, x509Name } from "./x509-builder.ts";
 import { parseX509Certificate, type X509Certificate } from "./x509-certificate.ts";
@@ -28,6 +28,7 @@ interface Changes {
   readonly rootCrl?: Partial<Parameters<typeof buildCrl>[0]> | null;
   readonly caCrl?: Partial<Parameters<typeof buildCrl>[0]> | null;
   readonly graceSeconds?: number;
+  readonly revocation?: "required" | "if-known";
 }
 
 /** A three-certificate chain with two CRLs, as Intel's; each test changes one thing. */
@@ -61,7 +62,8 @@ function chainOf(changes: Changes) {
     changes.caCrl === null ? [] : [buildCrl({ issuer: CA, ...updates, ...changes.caCrl })],
   ].flat().map(parseCrl);
   const time = { now: NOW, graceSeconds: changes.graceSeconds ?? 0 };
-  const verifier = new ChainVerifier({ root, crls });
+  const usage = EXTENDED_KEY_USAGE.serverAuth;
+  const verifier = new ChainVerifier({ root, crls, usage, revocation: changes.revocation });
   const verify = (chain: readonly X509Certificate[], role: "end-entity" | "ca") =>
     verifier.verify(chain, role, time);
   return { root, ca, leaf, verify };
@@ -130,6 +132,22 @@ for (
     await refusedWith(code, verify([leaf, ca, root], "end-entity"));
   });
 }
+
+test("a CRL is not missed where revocation counts only if known, and still obeyed", async () => {
+  const none = chainOf({ caCrl: null, rootCrl: null, revocation: "if-known" });
+  await none.verify([none.leaf, none.ca], "end-entity");
+  const known = chainOf({
+    rootCrl: null,
+    caCrl: { revokedSerials: [3n] },
+    revocation: "if-known",
+  });
+  await refusedWith("certificate-revoked", known.verify([known.leaf, known.ca], "end-entity"));
+});
+
+test("a CA for another purpose is refused", async () => {
+  const { leaf, ca, verify } = chainOf({ ca: { extensions: [["2.5.29.37", clientAuth]] } });
+  await refusedWith("certificate-usage-invalid", verify([leaf, ca], "end-entity"));
+});
 
 test("grace prolongs a CRL and nothing else", async () => {
   const late = chainOf({ caCrl: { nextUpdate: NOW - 60 }, graceSeconds: 60 });

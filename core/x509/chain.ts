@@ -1,20 +1,19 @@
 import { equalBytes } from "../bytes/bytes.ts";
 import { type CryptoProvider, webCrypto } from "../crypto/crypto-provider.ts";
-import { refusal, refusing } from "../errors/refusal.ts";
+import { refusal } from "../errors/refusal.ts";
 import type { CertificateRevocationList } from "./certificate-revocation-list.ts";
-import { type EcdsaCurve, type EcdsaPublicKey, rawSignature, verifyEcdsa } from "./ecdsa.ts";
+import { verifySignature } from "./signature.ts";
 import { EXTENSION, KEY_USAGE, type X509Certificate } from "./x509-certificate.ts";
 
 /** Vendor chains have three certificates; more than this is nobody's. */
 export const MAX_CHAIN = 8;
 
-const SERVER_AUTH = "1.3.6.1.5.5.7.3.1";
-
-/** Which curve signs with which algorithm OID (RFC 5758 3.2). */
-const SIGNATURE_CURVES: Readonly<Record<string, EcdsaCurve>> = {
-  "1.2.840.10045.4.3.2": "P-256",
-  "1.2.840.10045.4.3.3": "P-384",
-};
+/** Purposes of end-entity certificates (RFC 5280 4.2.1.12; TCG EK credential profile 3.2.16). */
+export const EXTENDED_KEY_USAGE = {
+  serverAuth: "1.3.6.1.5.5.7.3.1",
+  clientAuth: "1.3.6.1.5.5.7.3.2",
+  tcgEkCertificate: "2.23.133.8.1",
+} as const;
 
 /** Critical extensions that are enforced here; any other makes a certificate unusable. */
 const UNDERSTOOD: ReadonlySet<string> = new Set([
@@ -26,8 +25,14 @@ const UNDERSTOOD: ReadonlySet<string> = new Set([
 export interface ChainTrust {
   /** The pinned root; every path ends in it. */
   readonly root: X509Certificate;
-  /** Every issuer on a path needs a CRL here: unknown revocation status is a refusal. */
   readonly crls: readonly CertificateRevocationList[];
+  /**
+   * `required` (the default): every issuer on a path needs a CRL, unknown revocation status is a
+   * refusal. `if-known`: an issuer without one passes; the caller says that nobody knows.
+   */
+  readonly revocation?: "required" | "if-known" | undefined;
+  /** What certificates below the root must be for, where they say; undefined for anything. */
+  readonly usage?: string | undefined;
   readonly crypto?: CryptoProvider;
 }
 
@@ -95,6 +100,7 @@ export class ChainVerifier {
     }
     for (const [depth, certificate] of path.entries()) {
       requireValid(certificate, time);
+      if (depth < path.length - 1) this.#requireUsage(certificate);
       if (depth === 0 && role === "end-entity") requireEndEntity(certificate);
       else requireCa(certificate, Math.max(0, depth - 1));
       const issuer = path[depth + 1];
@@ -133,6 +139,13 @@ export class ChainVerifier {
     return [...(endsInRoot ? chain.slice(0, -1) : chain), root];
   }
 
+  #requireUsage({ extendedKeyUsage }: X509Certificate): void {
+    const { usage } = this.#trust;
+    if (usage !== undefined && extendedKeyUsage && !extendedKeyUsage.includes(usage)) {
+      throw refusal("certificate-usage-invalid", "A certificate is for another purpose");
+    }
+  }
+
   async #requireSignedBy(certificate: X509Certificate, issuer: X509Certificate): Promise<void> {
     if (!equalBytes(certificate.issuer, issuer.subject)) {
       throw refusal("certificate-untrusted", "The certificate chain does not lead to the root");
@@ -151,7 +164,7 @@ export class ChainVerifier {
     time: ChainTime,
   ): Promise<void> {
     const crls = this.#trust.crls.filter((crl) => equalBytes(crl.issuer, certificate.issuer));
-    if (crls.length === 0) {
+    if (crls.length === 0 && this.#trust.revocation !== "if-known") {
       throw refusal("revocation-unknown", "No CRL covers a certificate of the chain");
     }
     for (const crl of crls) {
@@ -164,12 +177,11 @@ export class ChainVerifier {
 
   #isSignedBy(signed: Signed, issuer: X509Certificate): Promise<boolean> {
     const key = issuer.publicKey;
-    if (!key || SIGNATURE_CURVES[signed.signatureAlgorithm] !== key.curve) {
-      return Promise.resolve(false);
-    }
+    const { signatureAlgorithm, tbs, signature } = signed;
+    if (!key || !signatureAlgorithm) return Promise.resolve(false);
     const known = this.#verified.get(signed);
     if (known && equalBytes(known.spki, issuer.spki)) return known.verified;
-    const verified = ahead(verifySigned(key, signed, this.#crypto));
+    const verified = ahead(verifySignature(key, signatureAlgorithm, tbs, signature, this.#crypto));
     this.#verified.set(signed, { spki: issuer.spki, verified });
     return verified;
   }
@@ -182,15 +194,6 @@ interface KnownSignature {
   /** Of the key it was verified with. */
   readonly spki: Uint8Array;
   readonly verified: Promise<boolean>;
-}
-
-async function verifySigned(
-  key: EcdsaPublicKey,
-  { tbs, signature }: Signed,
-  crypto: CryptoProvider,
-): Promise<boolean> {
-  const raw = refusing("certificate-signature-invalid", () => rawSignature(signature, key.curve));
-  return await verifyEcdsa(key, tbs, raw, crypto);
 }
 
 function requireValid(certificate: X509Certificate, { now }: ChainTime): void {
@@ -219,10 +222,6 @@ function requireEndEntity(certificate: X509Certificate): void {
   }
   if (certificate.keyUsage && !certificate.keyUsage.has(KEY_USAGE.digitalSignature)) {
     throw refusal("certificate-usage-invalid", "A certificate's key may not sign");
-  }
-  const usages = certificate.extendedKeyUsage;
-  if (usages && !usages.includes(SERVER_AUTH)) {
-    throw refusal("certificate-usage-invalid", "A certificate is for another purpose");
   }
 }
 

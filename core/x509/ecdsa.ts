@@ -2,6 +2,7 @@ import { DER, der, derBitString, derOid, DerReader } from "../encoding/der.ts";
 import { concatBytes } from "../bytes/bytes.ts";
 import { type CryptoProvider, webCrypto } from "../crypto/crypto-provider.ts";
 import { AppError } from "../errors/app-error.ts";
+import type { RsaPublicKey } from "./rsa.ts";
 
 export type EcdsaCurve = "P-256" | "P-384";
 
@@ -52,6 +53,14 @@ function spkiHead(curve: EcdsaCurve): Uint8Array {
   const point = new Uint8Array(1 + 2 * COORDINATE_BYTES[curve]);
   const spki = der(DER.sequence, algorithm, derBitString(point));
   return spki.subarray(0, spki.length - point.length);
+}
+
+/** The key if it is one of that curve. */
+export function ecdsaKeyOf(
+  key: EcdsaPublicKey | RsaPublicKey | undefined,
+  curve: EcdsaCurve,
+): EcdsaPublicKey | undefined {
+  return key && "curve" in key && key.curve === curve ? key : undefined;
 }
 
 /** The uncompressed point of raw coordinates `x || y`. */

@@ -1,12 +1,8 @@
 import { toHex } from "../bytes/bytes.ts";
 import { DER, DerReader } from "../encoding/der.ts";
-import {
-  COORDINATE_BYTES,
-  CURVE_OIDS,
-  EC_PUBLIC_KEY,
-  type EcdsaCurve,
-  type EcdsaPublicKey,
-} from "./ecdsa.ts";
+import { COORDINATE_BYTES, CURVE_OIDS, EC_PUBLIC_KEY, type EcdsaCurve } from "./ecdsa.ts";
+import { isAcceptableRsaKey } from "./rsa.ts";
+import { type PublicKey, readSignatureAlgorithm, type SignatureAlgorithm } from "./signature.ts";
 
 /** The largest certificate that is parsed, in bytes. Vendor certificates are near 1 KiB. */
 const MAX_CERTIFICATE_BYTES = 64 * 1024;
@@ -22,6 +18,7 @@ export const EXTENSION = {
   extendedKeyUsage: "2.5.29.37",
 } as const;
 
+const RSA_ENCRYPTION = "1.2.840.113549.1.1.1";
 const CURVES = new Map(
   (Object.keys(CURVE_OIDS) as EcdsaCurve[]).map((curve) => [CURVE_OIDS[curve], curve]),
 );
@@ -50,8 +47,8 @@ export interface X509Certificate {
   /** Unix seconds, both inclusive. */
   readonly notBefore: number;
   readonly notAfter: number;
-  /** Undefined for a key that is not a point of P-256 or P-384. */
-  readonly publicKey: EcdsaPublicKey | undefined;
+  /** Undefined for a key that is neither a point of P-256 or P-384 nor of RSA (2048 to 4096 bits). */
+  readonly publicKey: PublicKey | undefined;
   readonly spki: Uint8Array;
   readonly extensions: ReadonlyMap<string, X509Extension>;
   readonly isCa: boolean;
@@ -61,7 +58,8 @@ export interface X509Certificate {
   readonly keyUsage: ReadonlySet<number> | undefined;
   /** OIDs; undefined without the extension. */
   readonly extendedKeyUsage: readonly string[] | undefined;
-  readonly signatureAlgorithm: string;
+  /** Undefined for an algorithm that nothing here verifies. */
+  readonly signatureAlgorithm: SignatureAlgorithm | undefined;
   readonly signature: Uint8Array;
 }
 
@@ -122,8 +120,7 @@ export function readSigned(outer: DerReader, name: string) {
   outer.end();
   const tbs = signed.any("tbs").encoded;
   const algorithmIdentifier = signed.any("signatureAlgorithm").encoded;
-  const signatureAlgorithm = new DerReader(algorithmIdentifier, name)
-    .enter("signatureAlgorithm").oid("algorithm");
+  const signatureAlgorithm = readSignatureAlgorithm(algorithmIdentifier);
   const signature = signed.bitString("signatureValue");
   signed.end();
   return { tbs, algorithmIdentifier, signatureAlgorithm, signature };
@@ -187,20 +184,24 @@ export function readExtensions(wrapper: DerReader): Map<string, X509Extension> {
   return extensions;
 }
 
-function readPublicKey(spki: Uint8Array): EcdsaPublicKey | undefined {
+function readPublicKey(spki: Uint8Array): PublicKey | undefined {
   const outer = new DerReader(spki, "certificate.subjectPublicKeyInfo");
   const info = outer.enter("subjectPublicKeyInfo");
   outer.end();
   const algorithm = info.enter("algorithm");
-  const isEc = algorithm.oid("algorithm") === EC_PUBLIC_KEY;
-  if (!isEc || algorithm.peek() !== DER.oid) return undefined;
-  const curve = CURVES.get(algorithm.oid("namedCurve"));
-  algorithm.end();
-  const point = info.bitString("subjectPublicKey");
+  const oid = algorithm.oid("algorithm");
+  const parameters = algorithm.peek();
+  const curve = oid === EC_PUBLIC_KEY && parameters === DER.oid
+    ? CURVES.get(algorithm.oid("namedCurve"))
+    : undefined;
+  if (oid === RSA_ENCRYPTION && parameters === DER.null) algorithm.any("parameters");
+  if (!algorithm.done) return undefined;
+  const key = info.bitString("subjectPublicKey");
   info.end();
+  if (oid === RSA_ENCRYPTION) return isAcceptableRsaKey(key) ? { rsaSpki: spki } : undefined;
   if (curve === undefined) return undefined;
-  const isPoint = point[0] === 4 && point.length === 1 + 2 * COORDINATE_BYTES[curve];
-  return isPoint ? { curve, point } : undefined;
+  const isPoint = key[0] === 4 && key.length === 1 + 2 * COORDINATE_BYTES[curve];
+  return isPoint ? { curve, point: key } : undefined;
 }
 
 function readBasicConstraints(

@@ -1,15 +1,22 @@
 import { ByteReader } from "../bytes/byte-reader.ts";
 import { ByteWriter } from "../bytes/byte-writer.ts";
 
-/** The part of CBOR (RFC 8949) that measurement documents use: no floats, tags or indefinite lengths. */
+/**
+ * The part of CBOR (RFC 8949) that measurement documents and COSE use: whole numbers within 2^53, and
+ * no floats, tags, booleans or indefinite lengths.
+ */
 export type CborValue =
   | number
   | string
+  | null
   | Uint8Array
   | readonly CborValue[]
-  | ReadonlyMap<string, CborValue>;
+  | CborMap;
 
-const MAJOR = { unsigned: 0, bytes: 2, text: 3, array: 4, map: 5 } as const;
+export type CborMap = ReadonlyMap<string | number, CborValue>;
+
+const MAJOR = { unsigned: 0, negative: 1, bytes: 2, text: 3, array: 4, map: 5, simple: 7 } as const;
+const NULL = 22;
 const MAX_DEPTH = 8;
 
 /** Encodes maps in insertion order and every length in its shortest form. */
@@ -26,7 +33,10 @@ export function cborMap(members: Readonly<Record<string, CborValue>>): Map<strin
 
 function write(w: ByteWriter, value: CborValue): void {
   if (typeof value === "number") {
-    writeHead(w, MAJOR.unsigned, value);
+    if (value < 0) writeHead(w, MAJOR.negative, -1 - value);
+    else writeHead(w, MAJOR.unsigned, value);
+  } else if (value === null) {
+    writeHead(w, MAJOR.simple, NULL);
   } else if (typeof value === "string") {
     const text = new TextEncoder().encode(value);
     writeHead(w, MAJOR.text, text.length);
@@ -36,7 +46,7 @@ function write(w: ByteWriter, value: CborValue): void {
     w.bytes(value);
   } else if (value instanceof Map) {
     writeHead(w, MAJOR.map, value.size);
-    for (const [name, member] of value) {
+    for (const [name, member] of value as CborMap) {
       write(w, name);
       write(w, member);
     }
@@ -49,7 +59,7 @@ function write(w: ByteWriter, value: CborValue): void {
 
 function writeHead(w: ByteWriter, major: number, argument: number): void {
   if (!Number.isSafeInteger(argument) || argument < 0) {
-    throw new TypeError(`CBOR argument ${argument} is not an unsigned integer`);
+    throw new TypeError(`CBOR cannot hold the argument ${argument}`);
   }
   const initial = major << 5;
   if (argument < 24) w.u8(initial | argument);
@@ -60,8 +70,8 @@ function writeHead(w: ByteWriter, major: number, argument: number): void {
 }
 
 /**
- * Decodes one document and refuses trailing bytes, repeated or non-text map keys, lengths not in their
- * shortest form, and every type outside `CborValue`. Throws `input/malformed`.
+ * Decodes one document and refuses trailing bytes, repeated map keys, lengths not in their shortest
+ * form, and every type outside `CborValue`. Throws `input/malformed`.
  */
 export function decodeCbor(bytes: Uint8Array, structure: string): CborValue {
   const r = new ByteReader(bytes, structure);
@@ -77,6 +87,11 @@ function read(r: ByteReader, depth: number): CborValue {
   switch (initial >> 5) {
     case MAJOR.unsigned:
       return argument;
+    case MAJOR.negative:
+      return -1 - argument;
+    case MAJOR.simple:
+      if (initial !== (MAJOR.simple << 5 | NULL)) throw r.malformed("value", "is not null");
+      return null;
     case MAJOR.bytes:
       return r.bytes("byte string", argument);
     case MAJOR.text:
@@ -97,11 +112,13 @@ function readArray(r: ByteReader, count: number, depth: number): CborValue[] {
   return items;
 }
 
-function readMap(r: ByteReader, count: number, depth: number): Map<string, CborValue> {
-  const map = new Map<string, CborValue>();
+function readMap(r: ByteReader, count: number, depth: number): CborMap {
+  const map = new Map<string | number, CborValue>();
   for (let i = 0; i < count; i++) {
     const name = read(r, depth + 1);
-    if (typeof name !== "string") throw r.malformed("map key", "is not a text string");
+    if (typeof name !== "string" && typeof name !== "number") {
+      throw r.malformed("map key", "is neither text nor a number");
+    }
     if (map.has(name)) throw r.malformed("map key", `"${name}" repeats`);
     map.set(name, read(r, depth + 1));
   }
@@ -129,6 +146,6 @@ function readArgument(r: ByteReader, additional: number): number {
       throw r.malformed("length", "is indefinite or reserved");
   }
   if (argument < least) throw r.malformed("argument", "is not in its shortest form");
-  if (!Number.isSafeInteger(argument)) throw r.malformed("argument", "is beyond 2^53 - 1");
+  if (argument >= Number.MAX_SAFE_INTEGER) throw r.malformed("argument", "is beyond 2^53 - 2");
   return argument;
 }
