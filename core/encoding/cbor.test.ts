@@ -59,6 +59,34 @@ test("what the subset leaves out is refused", () => {
   for (const hex of refused) assert.throws(() => decodeCbor(fromHex(hex), "x"), AppError, hex);
 });
 
+test("arrays and maps of indefinite length are read where that is asked for", () => {
+  // RFC 8949 appendix A
+  const examples: [CborValue, string][] = [
+    [[], "9fff"],
+    [[1, [2, 3], [4, 5]], "9f018202039f0405ffff"],
+    [cborMap({ a: 1, b: [2, 3] }), "bf61610161629f0203ffff"],
+    [["a", cborMap({ b: "c" })], "826161bf61626163ff"],
+  ];
+  for (const [value, hex] of examples) {
+    assert.deepEqual(decodeCbor(fromHex(hex), "example", { indefinite: true }), value);
+    assert.throws(() => decodeCbor(fromHex(hex), "example"), AppError);
+  }
+  for (
+    const hex of [
+      "9f",
+      "bf6161ff",
+      "ff",
+      "5f4101ff",
+      "7f6161ff",
+      "bf616101616102ff",
+      "9f".repeat(20),
+    ]
+  ) {
+    const bytes = fromHex(hex);
+    assert.throws(() => decodeCbor(bytes, "example", { indefinite: true }), AppError, hex);
+  }
+});
+
 test("any value round-trips, and no cut of it is accepted", () => {
   const { value } = fc.letrec<{ value: CborValue; leaf: CborValue }>((tie) => ({
     leaf: fc.oneof(

@@ -69,22 +69,46 @@ function writeHead(w: ByteWriter, major: number, argument: number): void {
   else w.u8(initial | 27).u64be(BigInt(argument));
 }
 
+export interface CborLimits {
+  /** Reads arrays and maps of indefinite length too: some signers stream them. Default false. */
+  readonly indefinite?: boolean;
+}
+
 /**
  * Decodes one document and refuses trailing bytes, repeated map keys, lengths not in their shortest
  * form, and every type outside `CborValue`. Throws `input/malformed`.
  */
-export function decodeCbor(bytes: Uint8Array, structure: string): CborValue {
+export function decodeCbor(
+  bytes: Uint8Array,
+  structure: string,
+  limits: CborLimits = {},
+): CborValue {
   const r = new ByteReader(bytes, structure);
-  const value = read(r, 0);
+  const value = read(r, 0, limits);
   r.end();
   return value;
 }
 
-function read(r: ByteReader, depth: number): CborValue {
+const INDEFINITE = 31;
+const BREAK = 0xff;
+
+function read(r: ByteReader, depth: number, limits: CborLimits): CborValue {
+  return readFrom(r, r.u8("initial byte"), depth, limits);
+}
+
+function readFrom(r: ByteReader, initial: number, depth: number, limits: CborLimits): CborValue {
   if (depth > MAX_DEPTH) throw r.malformed("value", `is nested deeper than ${MAX_DEPTH}`);
-  const initial = r.u8("initial byte");
+  const major = initial >> 5;
+  const isStreamed = limits.indefinite === true && (initial & 0x1f) === INDEFINITE;
+  if (major === MAJOR.array || major === MAJOR.map) {
+    // Each item takes a byte at least, so a count that lies ends with the input.
+    const count = isStreamed ? undefined : readArgument(r, initial & 0x1f);
+    return major === MAJOR.array
+      ? readArray(r, count, depth, limits)
+      : readMap(r, count, depth, limits);
+  }
   const argument = readArgument(r, initial & 0x1f);
-  switch (initial >> 5) {
+  switch (major) {
     case MAJOR.unsigned:
       return argument;
     case MAJOR.negative:
@@ -96,31 +120,45 @@ function read(r: ByteReader, depth: number): CborValue {
       return r.bytes("byte string", argument);
     case MAJOR.text:
       return r.utf8("text string", argument);
-    case MAJOR.array:
-      return readArray(r, argument, depth);
-    case MAJOR.map:
-      return readMap(r, argument, depth);
     default:
-      throw r.malformed("value", `has the unsupported major type ${initial >> 5}`);
+      throw r.malformed("value", `has the unsupported major type ${major}`);
   }
 }
 
-function readArray(r: ByteReader, count: number, depth: number): CborValue[] {
+/** The initial byte of each item: of `count`, or up to the break. */
+function* itemsOf(r: ByteReader, count: number | undefined): Generator<number> {
+  for (let i = 0; count === undefined || i < count; i++) {
+    const initial = r.u8("initial byte");
+    if (count === undefined && initial === BREAK) return;
+    yield initial;
+  }
+}
+
+function readArray(
+  r: ByteReader,
+  count: number | undefined,
+  depth: number,
+  limits: CborLimits,
+): CborValue[] {
   const items: CborValue[] = [];
-  // Each item takes a byte at least, so a count that lies ends with the input.
-  for (let i = 0; i < count; i++) items.push(read(r, depth + 1));
+  for (const initial of itemsOf(r, count)) items.push(readFrom(r, initial, depth + 1, limits));
   return items;
 }
 
-function readMap(r: ByteReader, count: number, depth: number): CborMap {
+function readMap(
+  r: ByteReader,
+  count: number | undefined,
+  depth: number,
+  limits: CborLimits,
+): CborMap {
   const map = new Map<string | number, CborValue>();
-  for (let i = 0; i < count; i++) {
-    const name = read(r, depth + 1);
+  for (const initial of itemsOf(r, count)) {
+    const name = readFrom(r, initial, depth + 1, limits);
     if (typeof name !== "string" && typeof name !== "number") {
       throw r.malformed("map key", "is neither text nor a number");
     }
     if (map.has(name)) throw r.malformed("map key", `"${name}" repeats`);
-    map.set(name, read(r, depth + 1));
+    map.set(name, read(r, depth + 1, limits));
   }
   return map;
 }

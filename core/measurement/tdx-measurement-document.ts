@@ -1,5 +1,5 @@
-import { type CborMap, cborMap, type CborValue, decodeCbor, encodeCbor } from "../encoding/cbor.ts";
-import { AppError } from "../errors/app-error.ts";
+import { cborMap, encodeCbor } from "../encoding/cbor.ts";
+import { CborObject } from "../encoding/cbor-object.ts";
 import { type AcceptedMemory, encodeTdHobWitness, parseTdHobWitness } from "./td-hob.ts";
 
 /** Measurement layout of the firmware; the only one there is (edk2 before 202505). */
@@ -40,70 +40,24 @@ export function encodeTdxMeasurementDocument(document: TdxMeasurementDocument): 
 
 /** Throws `input/malformed` for another version, member or length. */
 export function parseTdxMeasurementDocument(bytes: Uint8Array): TdxMeasurementDocument {
-  if (bytes.length > MAX_MEASUREMENT_DOCUMENT_BYTES) {
-    throw malformed(`${bytes.length} bytes, at most ${MAX_MEASUREMENT_DOCUMENT_BYTES} are allowed`);
-  }
-  const root = new Members(decodeCbor(bytes, "TDX measurement"), "document", [
-    "version",
-    "image",
-    "tdvf",
-  ]);
+  const root = CborObject.decode(bytes, "TDX measurement", MAX_MEASUREMENT_DOCUMENT_BYTES)
+    .only(["version", "image", "tdvf"]);
   root.exactly("version", 3);
-  const image = root.members("image", ["cmdline_sha384", "kernel_authenticode", "initrd_sha384"]);
-  const tdvf = root.members("tdvf", ["ovmf", "mrtd", "td_hob"]);
+  const image = root.object("image").only([
+    "cmdline_sha384",
+    "kernel_authenticode",
+    "initrd_sha384",
+  ]);
+  const tdvf = root.object("tdvf").only(["ovmf", "mrtd", "td_hob"]);
   tdvf.exactly("ovmf", OVMF_VARIANT);
-  const mrTd = tdvf.members("mrtd", ["single_pass", "two_pass"]);
+  const mrTd = tdvf.object("mrtd").only(["single_pass", "two_pass"]);
   return {
     image: {
-      cmdlineSha384: image.digest("cmdline_sha384"),
-      kernelAuthenticode: image.digest("kernel_authenticode"),
-      initrdSha384: image.digest("initrd_sha384"),
+      cmdlineSha384: image.bytes("cmdline_sha384", 48),
+      kernelAuthenticode: image.bytes("kernel_authenticode", 48),
+      initrdSha384: image.bytes("initrd_sha384", 48),
     },
-    mrTd: { singlePass: mrTd.digest("single_pass"), twoPass: mrTd.digest("two_pass") },
+    mrTd: { singlePass: mrTd.bytes("single_pass", 48), twoPass: mrTd.bytes("two_pass", 48) },
     acceptedMemory: parseTdHobWitness(tdvf.bytes("td_hob")),
   };
-}
-
-/** A CBOR map with exactly the named members. */
-class Members {
-  readonly #map: CborMap;
-  readonly #path: string;
-
-  constructor(value: CborValue | undefined, path: string, names: readonly string[]) {
-    if (!(value instanceof Map)) throw malformed(`${path} is not a map`);
-    for (const name of (value as CborMap).keys()) {
-      if (!names.includes(String(name))) throw malformed(`unknown field \`${name}\` in ${path}`);
-    }
-    this.#map = value;
-    this.#path = path;
-  }
-
-  members(name: string, names: readonly string[]): Members {
-    return new Members(this.#map.get(name), name, names);
-  }
-
-  exactly(name: string, expected: number | string): void {
-    const value = this.#map.get(name);
-    if (value !== expected) {
-      throw malformed(`${this.#path}.${name} is ${String(value)}, expected ${expected}`);
-    }
-  }
-
-  bytes(name: string): Uint8Array {
-    const value = this.#map.get(name);
-    if (!(value instanceof Uint8Array)) throw malformed(`${this.#path}.${name} is not bytes`);
-    return value;
-  }
-
-  digest(name: string): Uint8Array {
-    const value = this.bytes(name);
-    if (value.length !== 48) {
-      throw malformed(`${this.#path}.${name} has ${value.length} bytes, not 48`);
-    }
-    return value;
-  }
-}
-
-function malformed(why: string): AppError {
-  return new AppError("input/malformed", `Cannot parse TDX measurement: ${why}`);
 }

@@ -1,7 +1,9 @@
+import { p384 } from "@noble/curves/nist.js";
 import { sha256 } from "@noble/hashes/sha2.js";
 import { utf8 } from "../bytes/bytes.ts";
 import { p256Spki, signP256 } from "../crypto/p256.ts";
 import { DER, der, derBitString, derInteger, derOid } from "../encoding/der.ts";
+import type { EcdsaCurve } from "./ecdsa.ts";
 import { EXTENSION } from "./x509-certificate.ts";
 
 /**
@@ -9,14 +11,18 @@ import { EXTENSION } from "./x509-certificate.ts";
  * (ECDSA nonces are those of RFC 6979). Real vendors' chains are only read.
  */
 
-const ECDSA_WITH_SHA256 = der(DER.sequence, derOid("1.2.840.10045.4.3.2"));
+const ALGORITHMS: Readonly<Record<EcdsaCurve, Uint8Array>> = {
+  "P-256": der(DER.sequence, derOid("1.2.840.10045.4.3.2")),
+  "P-384": der(DER.sequence, derOid("1.2.840.10045.4.3.3")),
+};
 const COMMON_NAME = "2.5.4.3";
 const ORGANIZATION = "2.5.4.10";
 
-/** A name and its P-256 key, a 32-byte scalar. */
+/** A name and its key, a scalar of the curve (P-256 when it does not say). */
 export interface X509Authority {
   readonly name: Uint8Array;
   readonly key: Uint8Array;
+  readonly curve?: EcdsaCurve;
 }
 
 export interface X509Spec {
@@ -26,6 +32,8 @@ export interface X509Spec {
   /** Unix seconds. */
   readonly notBefore: number;
   readonly notAfter: number;
+  /** SubjectPublicKeyInfo of a subject whose key is not known here. */
+  readonly subjectSpki?: Uint8Array;
   /** Makes it a CA that allows so many CAs below. */
   readonly caPathLength?: number;
   /** Further extensions: OID, DER value, and whether it is critical. */
@@ -44,7 +52,7 @@ export function x509Name(organization: string, commonName: string): Uint8Array {
 }
 
 export function buildX509Certificate(spec: X509Spec): Uint8Array {
-  const spki = p256Spki(spec.subject.key);
+  const spki = spec.subjectSpki ?? spkiOf(spec.subject);
   const isCa = spec.caPathLength !== undefined;
   const constraints = isCa
     ? [der(DER.boolean, Uint8Array.of(0xff)), derInteger(BigInt(spec.caPathLength))]
@@ -62,14 +70,14 @@ export function buildX509Certificate(spec: X509Spec): Uint8Array {
     DER.sequence,
     der(DER.context(0), derInteger(2n)),
     derInteger(spec.serial),
-    ECDSA_WITH_SHA256,
+    algorithmOf(spec.issuer),
     spec.issuer.name,
     der(DER.sequence, x509Time(spec.notBefore), x509Time(spec.notAfter)),
     spec.subject.name,
     spki,
     der(DER.context(3), der(DER.sequence, ...extensions)),
   );
-  return signed(tbs, spec.issuer.key);
+  return signed(tbs, spec.issuer);
 }
 
 export interface CrlSpec {
@@ -89,18 +97,31 @@ export function buildCrl(spec: CrlSpec): Uint8Array {
   const tbs = der(
     DER.sequence,
     derInteger(1n),
-    ECDSA_WITH_SHA256,
+    algorithmOf(spec.issuer),
     spec.issuer.name,
     thisUpdate,
     x509Time(spec.nextUpdate),
     ...(revoked.length === 0 ? [] : [der(DER.sequence, ...revoked)]),
     der(DER.context(0), der(DER.sequence, number)),
   );
-  return signed(tbs, spec.issuer.key);
+  return signed(tbs, spec.issuer);
 }
 
-function signed(tbs: Uint8Array, key: Uint8Array): Uint8Array {
-  return der(DER.sequence, tbs, ECDSA_WITH_SHA256, derBitString(signP256(key, tbs)));
+function signed(tbs: Uint8Array, issuer: X509Authority): Uint8Array {
+  const signature = issuer.curve === "P-384"
+    ? p384.sign(tbs, issuer.key, { format: "der", lowS: false })
+    : signP256(issuer.key, tbs);
+  return der(DER.sequence, tbs, algorithmOf(issuer), derBitString(signature));
+}
+
+function algorithmOf({ curve = "P-256" }: X509Authority): Uint8Array {
+  return ALGORITHMS[curve];
+}
+
+function spkiOf({ key, curve }: X509Authority): Uint8Array {
+  if (curve !== "P-384") return p256Spki(key);
+  const algorithm = der(DER.sequence, derOid("1.2.840.10045.2.1"), derOid("1.3.132.0.34"));
+  return der(DER.sequence, algorithm, derBitString(p384.getPublicKey(key, false)));
 }
 
 function extension(oid: string, value: Uint8Array, critical = false): Uint8Array {
