@@ -116,7 +116,7 @@ export interface components {
             outcome: "accepted" | "refused";
             reason: {
                 /** @enum {string} */
-                code: "evidence-malformed" | "evidence-unsupported" | "endorsement-missing" | "certificate-malformed" | "certificate-untrusted" | "certificate-not-yet-valid" | "certificate-expired" | "certificate-revoked" | "certificate-signature-invalid" | "certificate-usage-invalid" | "revocation-unknown" | "quote-signature-invalid" | "quoting-enclave-signature-invalid" | "quoting-enclave-binding-invalid" | "crl-malformed" | "crl-signature-invalid" | "crl-not-yet-valid" | "crl-expired" | "collateral-missing" | "collateral-malformed" | "collateral-signature-invalid" | "collateral-not-yet-valid" | "collateral-expired" | "platform-mismatch" | "quoting-enclave-identity-mismatch" | "tdx-module-mismatch" | "tcb-level-not-found" | "tcb-revoked" | "tcb-status-not-allowed" | "tcb-evaluation-too-old" | "advisory-not-allowed" | "debug-enabled" | "attributes-not-allowed" | "report-data-mismatch" | "event-log-malformed" | "event-log-mismatch" | "launch-event-missing" | "launch-event-malformed" | "launch-event-duplicated" | "launch-event-order" | "os-image-unknown" | "os-image-not-allowed" | "os-image-document-malformed" | "os-image-document-mismatch" | "os-image-register-mismatch" | "mr-config-id-missing" | "mr-config-id-mismatch" | "mr-config-id-unsupported" | "compose-hash-mismatch" | "app-id-mismatch" | "instance-id-mismatch" | "key-provider-malformed" | "key-provider-mismatch" | "required-check-not-run";
+                code: "evidence-malformed" | "evidence-unsupported" | "endorsement-missing" | "certificate-malformed" | "certificate-untrusted" | "certificate-not-yet-valid" | "certificate-expired" | "certificate-signature-invalid" | "certificate-usage-invalid" | "quote-signature-invalid" | "quoting-enclave-signature-invalid" | "quoting-enclave-binding-invalid" | "certificate-revoked" | "revocation-unknown" | "evidence-not-yet-valid" | "evidence-expired" | "crl-malformed" | "crl-signature-invalid" | "crl-not-yet-valid" | "crl-expired" | "collateral-missing" | "collateral-malformed" | "collateral-signature-invalid" | "collateral-not-yet-valid" | "collateral-expired" | "platform-mismatch" | "quoting-enclave-identity-mismatch" | "tdx-module-mismatch" | "tcb-level-not-found" | "tcb-revoked" | "tcb-status-not-allowed" | "tcb-evaluation-too-old" | "advisory-not-allowed" | "debug-enabled" | "attributes-not-allowed" | "tpm-quote-mismatch" | "tpm-quote-unbound" | "report-data-mismatch" | "event-log-malformed" | "event-log-mismatch" | "launch-event-missing" | "launch-event-malformed" | "launch-event-duplicated" | "launch-event-order" | "gpu-attestation-malformed" | "gpu-attestation-mismatch" | "gpu-mode-not-allowed" | "os-image-unknown" | "os-image-not-allowed" | "os-image-document-malformed" | "os-image-document-mismatch" | "os-image-register-mismatch" | "mr-config-id-missing" | "mr-config-id-mismatch" | "mr-config-id-unsupported" | "compose-hash-mismatch" | "app-id-mismatch" | "instance-id-mismatch" | "key-provider-malformed" | "key-provider-mismatch" | "required-check-not-run";
                 check: components["schemas"]["CheckId"];
                 detail: string;
             } | null;
@@ -140,31 +140,7 @@ export interface components {
                 } | null;
                 initScriptHashes: string[];
             } | null;
-            tcb: {
-                status: string;
-                advisoryIds: string[];
-                platformStatus: string;
-                quotingEnclaveStatus: string;
-                /**
-                 * Format: date-time
-                 * @example 2026-03-01T00:00:00Z
-                 */
-                levelDate: string;
-                evaluationDataNumber: number;
-                fmspc: string;
-                collateral: {
-                    /**
-                     * Format: date-time
-                     * @example 2026-03-01T00:00:00Z
-                     */
-                    validFrom: string;
-                    /**
-                     * Format: date-time
-                     * @example 2026-03-01T00:00:00Z
-                     */
-                    validUntil: string;
-                };
-            } | null;
+            tcb: components["schemas"]["IntelTcb"] | components["schemas"]["AmdTcb"] | null;
             measurements: {
                 [key: string]: string;
             } | null;
@@ -181,7 +157,49 @@ export interface components {
             evidenceDigest: string;
         };
         /** @enum {string} */
-        CheckId: "evidence-format" | "collateral-validity" | "signature-chain" | "platform-match" | "tcb-status" | "tcb-advisories" | "debug-disabled" | "tee-attributes" | "report-data" | "event-log-replay" | "launch-events" | "os-image" | "mr-config-id" | "compose-hash" | "app-id" | "instance-id" | "key-provider" | "policy";
+        CheckId: "evidence-format" | "collateral-validity" | "signature-chain" | "revocation" | "evidence-freshness" | "platform-match" | "tcb-status" | "tcb-advisories" | "debug-disabled" | "tee-attributes" | "tpm-quote" | "report-data" | "event-log-replay" | "launch-events" | "gpu-attestation" | "os-image" | "mr-config-id" | "compose-hash" | "app-id" | "instance-id" | "key-provider" | "policy";
+        IntelTcb: {
+            status: string;
+            advisoryIds: string[];
+            platformStatus: string;
+            quotingEnclaveStatus: string;
+            /**
+             * Format: date-time
+             * @example 2026-03-01T00:00:00Z
+             */
+            levelDate: string;
+            evaluationDataNumber: number;
+            fmspc: string;
+            collateral: {
+                /**
+                 * Format: date-time
+                 * @example 2026-03-01T00:00:00Z
+                 */
+                validFrom: string;
+                /**
+                 * Format: date-time
+                 * @example 2026-03-01T00:00:00Z
+                 */
+                validUntil: string;
+            };
+        };
+        AmdTcb: {
+            status: string;
+            advisoryIds: string[];
+            product: string;
+            signingKey: string;
+            reported: components["schemas"]["SnpTcb"];
+            current: components["schemas"]["SnpTcb"];
+            committed: components["schemas"]["SnpTcb"];
+            launch: components["schemas"]["SnpTcb"];
+        };
+        SnpTcb: {
+            fmc?: number;
+            bootloader: number;
+            tee: number;
+            snp: number;
+            microcode: number;
+        };
         Problem: {
             type: string;
             title: string;
@@ -242,6 +260,10 @@ export interface components {
             allowed_advisories?: string[] | "any";
             min_tcb_evaluation_data_number?: number;
             collateral_grace_seconds?: number;
+            /** @description SEV-SNP reports may be signed with a key lent to a cloud. Default false */
+            allow_vlek?: boolean;
+            /** @description GPUs may run with tools that can read their memory. Default false */
+            allow_gpu_devtools?: boolean;
             /** @description Checks that must pass beside those of the hardware. Default event-log-replay, launch-events, os-image, mr-config-id; a quote by itself passes none of these */
             require?: components["schemas"]["CheckId"][];
         };

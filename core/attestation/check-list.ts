@@ -4,6 +4,7 @@ import { type Check, CHECK_IDS, type CheckId } from "./verdict.ts";
 /** Collects the checks of one appraisal and the first reason to refuse. */
 export class CheckList {
   readonly #checks = new Map<CheckId, Check>();
+  readonly #lacking = new Set<CheckId>();
   #reason: RefusalReason | null = null;
 
   pass(id: CheckId, detail: string): void {
@@ -12,6 +13,12 @@ export class CheckList {
 
   notApplicable(id: CheckId, detail: string): void {
     this.#add({ id, result: "not-applicable", detail });
+  }
+
+  /** This TEE has nothing of the kind, in no evidence: a policy that requires the check means other TEEs. */
+  lacks(id: CheckId, detail: string): void {
+    this.#lacking.add(id);
+    this.notApplicable(id, detail);
   }
 
   notChecked(id: CheckId, detail: string): void {
@@ -39,7 +46,9 @@ export class CheckList {
 
   /** Fails the `policy` check when a required check did not pass; the reason is the first failure. */
   requireAll(required: readonly CheckId[]): void {
-    const missing = required.filter((id) => this.#checks.get(id)?.result !== "passed");
+    const missing = required.filter((id) =>
+      this.#checks.get(id)?.result !== "passed" && !this.#lacking.has(id)
+    );
     if (missing.length === 0) {
       this.pass("policy", "Every required check passed");
     } else {

@@ -8,7 +8,12 @@ import {
   OVMF_VARIANT,
   parseTdxMeasurementDocument,
 } from "../measurement/tdx-measurement-document.ts";
-import { qemuReleaseOf, usesTwoPass, type VmConfig } from "../measurement/vm-config.ts";
+import {
+  type MeasurementMaterial,
+  qemuReleaseOf,
+  usesTwoPass,
+  type VmConfig,
+} from "../measurement/vm-config.ts";
 import type { TdReportBody } from "../tdx/td-report-body.ts";
 import type { Reference, ReferenceRegisters } from "./reference.ts";
 import { vmConfigOf } from "./vm-config-text.ts";
@@ -28,41 +33,66 @@ export async function provenOsImage(
   configText: string,
   reference: Reference,
 ): Promise<Uint8Array | undefined> {
-  const config = refuseAs("os-image-document-malformed", () => vmConfigOf(configText));
-  const { osImageHash } = config;
-  if (osImageHash.length !== 32) {
-    throw refusal("os-image-unknown", "The configuration names no OS image");
-  }
+  const config = namedImageOf(configText);
   const expected = config.tdxAttestationVariant === "lite"
     ? registersOfDocument(config, bootLog)
     : await registersOfImage(config, bootLog, reference);
   if (!expected) return undefined;
   requireRegisters(td, expected);
-  const { osImageHashes } = reference;
+  return requireAllowedImage(config.osImageHash, reference);
+}
+
+/** The configuration of a VM, which must name an image. Throws `attestation/refused`. */
+export function namedImageOf(configText: string): VmConfig {
+  const config = refuseAs("os-image-document-malformed", () => vmConfigOf(configText));
+  if (config.osImageHash.length === 32) return config;
+  throw refusal("os-image-unknown", "The configuration names no OS image");
+}
+
+/** Answers the hash if the caller's reference allows that image. Throws `attestation/refused`. */
+export function requireAllowedImage(
+  osImageHash: Uint8Array,
+  { osImageHashes }: Reference,
+): Uint8Array {
   if (osImageHashes && !osImageHashes.some((one) => equalBytes(one, osImageHash))) {
     throw refusal("os-image-not-allowed", `OS image ${toHex(osImageHash)} is not an expected one`);
   }
   return osImageHash;
 }
 
-function registersOfDocument(config: VmConfig, bootLog: readonly TdxEvent[]): ReferenceRegisters {
-  const material = config.tdxMeasurement;
+/** Parses an image's document of that name, which must be the image's. Throws `attestation/refused`. */
+export function imageDocument<T>(
+  osImageHash: Uint8Array,
+  fileName: string,
+  material: MeasurementMaterial | undefined,
+  parse: (document: Uint8Array) => T,
+): T {
   if (!material) {
     throw refusal("os-image-document-malformed", "The configuration has no measurement document");
   }
+  refuseAs(
+    "os-image-document-mismatch",
+    () => checkMeasurementBinding(osImageHash, fileName, material),
+  );
+  return refuseAs("os-image-document-malformed", () => parse(material.measurement));
+}
+
+function registersOfDocument(config: VmConfig, bootLog: readonly TdxEvent[]): ReferenceRegisters {
   if (config.ovmfVariant !== undefined && config.ovmfVariant !== OVMF_VARIANT) {
     throw refusal(
       "os-image-document-mismatch",
       "The configuration and the measurement document name different firmware layouts",
     );
   }
-  refuseAs(
-    "os-image-document-mismatch",
-    () => checkMeasurementBinding(config.osImageHash, DOCUMENT_NAME, material),
+  const document = imageDocument(
+    config.osImageHash,
+    DOCUMENT_NAME,
+    config.tdxMeasurement,
+    parseTdxMeasurementDocument,
   );
   return refuseAs("os-image-document-malformed", () =>
     expectedTdxRegisters({
-      document: parseTdxMeasurementDocument(material.measurement),
+      document,
       memoryBytes: config.memoryBytes,
       twoPass: usesTwoPass(config),
       acpiDigests: acpiDigestsOf(bootLog),
@@ -104,7 +134,7 @@ function requireRegisters(td: TdReportBody, expected: ReferenceRegisters): void 
 }
 
 /** What parsers and binding checks say about untrusted configuration becomes a refusal. */
-function refuseAs<T>(code: ReasonCode, run: () => T): T {
+export function refuseAs<T>(code: ReasonCode, run: () => T): T {
   try {
     return run();
   } catch (error) {

@@ -15,7 +15,14 @@ export interface Policy {
   readonly minEvaluationDataNumber: number;
   /** Seconds by which collateral may be past its nextUpdate. */
   readonly collateralGraceSeconds: number;
-  /** Checks that must have passed; not-checked and not-applicable are not enough. */
+  /** Whether an SEV-SNP report may be signed with a key lent to a cloud (VLEK) instead of the chip's. */
+  readonly allowVlek: boolean;
+  /** Whether GPUs may run with developer tools that can read their memory. */
+  readonly allowGpuDevtools: boolean;
+  /**
+   * Checks that must have passed; not-checked and not-applicable are not enough. Only a check for which a
+   * TEE has nothing in any evidence falls away on that TEE (docs/verdict.md says which).
+   */
   readonly required: readonly CheckId[];
 }
 
@@ -24,11 +31,13 @@ const HARDWARE_CHECKS = [
   "evidence-format",
   "collateral-validity",
   "signature-chain",
+  "evidence-freshness",
   "platform-match",
   "tcb-status",
   "tcb-advisories",
   "debug-disabled",
   "tee-attributes",
+  "tpm-quote",
 ] as const satisfies readonly CheckId[];
 
 /** What a whole CVM must have passed besides. */
@@ -45,6 +54,8 @@ export const DEFAULT_POLICY: Policy = {
   allowedAdvisories: [],
   minEvaluationDataNumber: 0,
   collateralGraceSeconds: 0,
+  allowVlek: false,
+  allowGpuDevtools: false,
   required: [...HARDWARE_CHECKS, ...CVM_CHECKS],
 };
 

@@ -1,7 +1,11 @@
 import { equalBytes, utf8 } from "../bytes/bytes.ts";
 import { decodeOnePem } from "../encoding/pem.ts";
 import { AppError } from "../errors/app-error.ts";
+import { AWS_NITRO_ROOT_G1 } from "../nitro/aws-root.ts";
+import { ARK_GENOA, ARK_MILAN, ARK_TURIN } from "../sev-snp/amd-roots.ts";
+import { SNP_PRODUCTS, type SnpProduct } from "../sev-snp/product.ts";
 import { INTEL_SGX_ROOT_CA } from "../tdx/intel-root.ts";
+import { GCP_EK_AK_ROOT } from "../tpm/gcp-root.ts";
 import { parseX509Certificate, type X509Certificate } from "../x509/x509-certificate.ts";
 
 /**
@@ -12,14 +16,54 @@ export interface TrustAnchor {
   readonly name: string;
   readonly simulated: boolean;
   readonly certificate: X509Certificate;
+  /** The kinds of evidence it vouches for; undefined for any: a root its owner supplied without saying. */
+  readonly vouchesFor?: readonly Endorsement[];
 }
 
-/** The root of every real TDX and SGX machine. */
-export const INTEL_TRUST_ANCHOR: TrustAnchor = {
-  name: "intel-sgx-root-ca",
-  simulated: false,
-  certificate: parseX509Certificate(INTEL_SGX_ROOT_CA),
-};
+/** What a vendor's root stands behind: each root signs for nothing but its own. */
+export type Endorsement =
+  | "intel"
+  | `amd-${Lowercase<SnpProduct>}`
+  | "aws-nitro-enclave"
+  | "aws-nitro-tpm"
+  | "gcp-tpm";
+
+/** The roots of every real TEE, by the vendors' own publication. */
+export const INTEL_TRUST_ANCHOR = vendorAnchor("intel-sgx-root-ca", ["intel"], INTEL_SGX_ROOT_CA);
+export const AMD_TRUST_ANCHORS: readonly TrustAnchor[] = [
+  vendorAnchor("amd-ark-milan", ["amd-milan"], ARK_MILAN),
+  vendorAnchor("amd-ark-genoa", ["amd-genoa"], ARK_GENOA),
+  vendorAnchor("amd-ark-turin", ["amd-turin"], ARK_TURIN),
+];
+export const AWS_NITRO_TRUST_ANCHOR = vendorAnchor(
+  "aws-nitro-root-g1",
+  ["aws-nitro-enclave", "aws-nitro-tpm"],
+  AWS_NITRO_ROOT_G1,
+);
+export const GCP_TPM_TRUST_ANCHOR = vendorAnchor("gcp-ek-ak-root", ["gcp-tpm"], GCP_EK_AK_ROOT);
+
+/** All of them: for verifiers that take evidence of any kind. */
+export const VENDOR_TRUST_ANCHORS: readonly TrustAnchor[] = [
+  INTEL_TRUST_ANCHOR,
+  ...AMD_TRUST_ANCHORS,
+  AWS_NITRO_TRUST_ANCHOR,
+  GCP_TPM_TRUST_ANCHOR,
+];
+
+function vendorAnchor(
+  name: string,
+  vouchesFor: readonly Endorsement[],
+  der: Uint8Array,
+): TrustAnchor {
+  return { name, simulated: false, certificate: parseX509Certificate(der), vouchesFor };
+}
+
+/** The product AMD's root is for; undefined for a root its owner supplied. */
+export function productOfAnchor({ vouchesFor }: TrustAnchor): SnpProduct | undefined {
+  return SNP_PRODUCTS.find((one) =>
+    vouchesFor?.includes(`amd-${one.toLowerCase() as Lowercase<SnpProduct>}`)
+  );
+}
 
 const SIMULATED_MARK = utf8("SIMULATED");
 
@@ -31,7 +75,10 @@ const SIMULATED_MARK = utf8("SIMULATED");
 export function parseTrustAnchor(
   name: string,
   bytes: Uint8Array | string,
-  options: { readonly simulated?: boolean } = {},
+  options: {
+    readonly simulated?: boolean;
+    readonly vouchesFor?: readonly Endorsement[];
+  } = {},
 ): TrustAnchor {
   let certificate: X509Certificate;
   try {
@@ -46,18 +93,27 @@ export function parseTrustAnchor(
     throw new AppError("config/invalid", `Trust anchor ${name} is not a CA certificate`);
   }
   const simulated = options.simulated === true || contains(certificate.subject, SIMULATED_MARK);
-  return { name, simulated, certificate };
+  const { vouchesFor } = options;
+  return { name, simulated, certificate, ...(vouchesFor && { vouchesFor }) };
 }
 
-/** The anchor a chain (leaf first) ends in or hangs on; undefined when none fits. */
+/**
+ * The anchor a chain (leaf first) ends in or hangs on, of those that vouch for such evidence (`amd`: for
+ * any of its products); undefined when none fits.
+ */
 export function anchorOf(
   chain: readonly X509Certificate[],
   anchors: readonly TrustAnchor[],
+  endorsement: Endorsement | "amd",
 ): TrustAnchor | undefined {
   const last = chain.at(-1);
   if (!last) return undefined;
-  return anchors.find(({ certificate }) => equalBytes(certificate.encoded, last.encoded)) ??
-    anchors.find(({ certificate }) =>
+  const fitting = anchors.filter(({ vouchesFor }) =>
+    vouchesFor === undefined ||
+    vouchesFor.some((one) => one === endorsement || endorsement === "amd" && one.startsWith("amd-"))
+  );
+  return fitting.find(({ certificate }) => equalBytes(certificate.encoded, last.encoded)) ??
+    fitting.find(({ certificate }) =>
       !equalBytes(last.issuer, last.subject) && equalBytes(certificate.subject, last.issuer)
     );
 }

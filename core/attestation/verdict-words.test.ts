@@ -25,8 +25,8 @@ const expecting = (composeHash: Uint8Array) => {
 };
 
 test("every check is said once, proven or not", async () => {
-  const { proven, unproven } = wordsOf(await verdictOf());
-  const said = [...proven, ...unproven].map(({ check }) => check);
+  const { proven, unproven, notApplicable } = wordsOf(await verdictOf());
+  const said = [...proven, ...unproven, ...notApplicable].map(({ check }) => check);
   assert.deepEqual(said.toSorted(), CHECK_IDS.toSorted());
   assert.deepEqual(unproven.map(({ check }) => check), [
     "report-data",
@@ -34,6 +34,11 @@ test("every check is said once, proven or not", async () => {
     "app-id",
     "instance-id",
     "key-provider",
+  ]);
+  assert.deepEqual(notApplicable.map(({ check }) => check), [
+    "evidence-freshness",
+    "tpm-quote",
+    "gpu-attestation",
   ]);
 });
 
@@ -55,7 +60,7 @@ test("a refusal leads with its reason, and lists what failed before what is open
   const { headline, unproven } = wordsOf(verdict);
   assert.equal(
     headline,
-    "Do not trust this: the guest measured another compose-hash than expected.",
+    "Do not trust this: the guest proved another compose-hash than expected.",
   );
   assert.deepEqual(unproven.slice(0, 2).map(({ check }) => check), ["compose-hash", "policy"]);
 });

@@ -15,6 +15,8 @@ export interface VerdictWords {
   readonly proven: readonly Statement[];
   /** What failed, then what nobody could or wanted to check. */
   readonly unproven: readonly Statement[];
+  /** What this TEE, or this evidence, has nothing of. */
+  readonly notApplicable: readonly Statement[];
 }
 
 /** Says in plain words what a verdict proves about whom, and what it leaves open. */
@@ -29,26 +31,35 @@ export function wordsOf(verdict: Verdict): VerdictWords {
         text: `${detail}.`,
         failed: true as const,
       })),
-      ...[...of("not-checked"), ...of("not-applicable")]
+      ...of("not-checked").map(({ id }) => ({ check: id, text: OPEN[id] })),
+      ...of("not-applicable").filter(({ id }) => id === UNBOUND)
         .map(({ id }) => ({ check: id, text: OPEN[id] })),
     ],
+    notApplicable: of("not-applicable").filter(({ id }) => id !== UNBOUND)
+      .map(({ id, detail }) => ({ check: id, text: `${detail}.` })),
   };
 }
+
+/** The one thing a host can leave out so that evidence has nothing to check, and that is worth knowing. */
+const UNBOUND: CheckId = "mr-config-id";
 
 /** What each check proves when it passes, whoever asks: docs/verdict.md in short. */
 export const CHECK_MEANINGS: Readonly<Record<CheckId, string>> = {
   "evidence-format": "the evidence is a well-formed quote of a known version",
   "collateral-validity": "what the vendor says about the platform is there, signed, and current",
-  "signature-chain":
-    "a named trust anchor's hardware signed the evidence; no certificate is revoked",
-  "platform-match": "collateral, quoting enclave and TDX module are those of this platform",
+  "signature-chain": "hardware under a named trust anchor signed the evidence",
+  "revocation": "no certificate is on its issuer's revocation list",
+  "evidence-freshness": "the evidence was made a short while ago",
+  "platform-match": "what the vendor certified is about this platform",
   "tcb-status": "the platform's patch level is one the policy allows",
   "tcb-advisories": "no advisory is open that the policy does not allow",
   "debug-disabled": "the host cannot read the TEE's memory with a debugger",
   "tee-attributes": "no other attribute weakens the TEE",
+  "tpm-quote": "the machine's TPM quoted its registers together with this evidence",
   "report-data": "the evidence was made for this challenge, or for this key",
   "event-log-replay": "the event log is the one the registers were extended with",
   "launch-events": "each event that names the app occurs once and in its place",
+  "gpu-attestation": "the guest attested its GPUs, in confidential computing mode",
   "os-image": "firmware, kernel, command line and initrd are those of the image named",
   "mr-config-id": "the host launched the TEE for the configuration the guest measured",
   "compose-hash": "the app is the expected one, to the byte",
@@ -58,10 +69,20 @@ export const CHECK_MEANINGS: Readonly<Record<CheckId, string>> = {
   "policy": "every check the policy requires has passed",
 };
 
-/** `Intel TDX`, `Intel SGX`. */
-export function teeName(verdict: Verdict): string {
-  return verdict.tee === "intel-sgx" ? "Intel SGX" : "Intel TDX";
+/** `Intel TDX`, `AMD SEV-SNP`: what a person calls the TEE. */
+export function teeName({ tee }: Verdict): string {
+  return TEE_NAMES[tee];
 }
+
+const TEE_NAMES: Readonly<Record<Verdict["tee"], string>> = {
+  "intel-tdx": "Intel TDX",
+  "intel-sgx": "Intel SGX",
+  "dstack-tdx": "Intel TDX",
+  "dstack-gcp-tdx": "Intel TDX (Google Cloud)",
+  "dstack-amd-sev-snp": "AMD SEV-SNP",
+  "dstack-nitro-enclave": "AWS Nitro Enclaves",
+  "dstack-aws-nitro-tpm": "AWS NitroTPM",
+};
 
 function headlineOf(verdict: Verdict): string {
   const { outcome, reason, simulated, identity, checks } = verdict;
@@ -84,15 +105,21 @@ function provenText(id: CheckId, verdict: Verdict): string {
   const { simulated, trustAnchor, tcb } = verdict;
   switch (id) {
     case "evidence-format":
-      return "The evidence is a well-formed quote.";
+      return "The evidence is well formed.";
     case "collateral-validity":
-      return "What the vendor says about the platform is signed, current and not revoked.";
+      return "What the vendor says about the platform is signed and current.";
     case "signature-chain":
       return simulated
-        ? `The quote is signed under the simulated root “${trustAnchor?.name}”: by software.`
-        : `Genuine hardware signed the quote, under “${trustAnchor?.name}”.`;
+        ? `The evidence is signed under the simulated root “${trustAnchor?.name}”: by software.`
+        : `Genuine hardware signed the evidence, under “${trustAnchor?.name}”.`;
+    case "revocation":
+      return "No certificate on the way there has been revoked.";
+    case "evidence-freshness":
+      return "The evidence was made a short while ago.";
     case "platform-match":
-      return `The vendor's data is for this very model of platform (FMSPC ${tcb?.fmspc}).`;
+      return tcb && "fmspc" in tcb
+        ? `The vendor's data is for this very model of platform (FMSPC ${tcb.fmspc}).`
+        : "The vendor's certificate is for this very platform.";
     case "tcb-status":
       return `The platform's patch level is one you allow: ${tcb?.status}.`;
     case "tcb-advisories":
@@ -101,12 +128,16 @@ function provenText(id: CheckId, verdict: Verdict): string {
       return "The host cannot look into the TEE with a debugger.";
     case "tee-attributes":
       return "No other attribute weakens the TEE.";
+    case "tpm-quote":
+      return "The machine's TPM vouches for firmware and kernel, together with this evidence.";
     case "report-data":
       return "The evidence was made for your challenge: it is no recording.";
     case "event-log-replay":
       return "The log of what was started is the one in the registers, nothing added or left out.";
     case "launch-events":
       return "The log names the app once, before the app could say anything itself.";
+    case "gpu-attestation":
+      return "Its GPUs are genuine and in confidential computing mode: the guest checked them.";
     case "os-image":
       return "Firmware, kernel, command line and root disk are those of the OS image named.";
     case "mr-config-id":
@@ -129,16 +160,20 @@ const OPEN: Readonly<Record<CheckId, string>> = {
   "evidence-format": "Whether the evidence is a quote at all.",
   "collateral-validity": "What the vendor says about the platform.",
   "signature-chain": "Who signed the quote: it could be made up.",
+  "revocation": "Whether a certificate on the way to the root has been revoked.",
+  "evidence-freshness": "When the evidence was made.",
   "platform-match": "Whether the vendor's data is for this platform.",
   "tcb-status": "Whether the platform is patched.",
   "tcb-advisories": "Which security advisories are open.",
   "debug-disabled": "Whether the host can look in with a debugger.",
   "tee-attributes": "Whether an attribute weakens the TEE.",
+  "tpm-quote": "What the machine's TPM says about firmware and kernel.",
   "report-data":
     "That the evidence is fresh. It may be a recording: challenge the app, or name what the " +
     "evidence must bind.",
   "event-log-replay": "What was started: there is no log, or it could not be compared.",
   "launch-events": "Which app this is.",
+  "gpu-attestation": "Whether its GPUs are genuine: the guest attested none.",
   "os-image": "Which operating system runs: nobody could compute what this image must measure to.",
   "mr-config-id": "That the host was bound to a configuration when it launched the VM.",
   "compose-hash":

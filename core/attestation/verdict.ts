@@ -1,5 +1,6 @@
 import { AppError } from "../errors/app-error.ts";
 import type { CheckId, RefusalReason } from "../errors/refusal.ts";
+import type { SnpTcb } from "../sev-snp/product.ts";
 import type { TeeVariant } from "./attestation.ts";
 
 export type { CheckId, ReasonCode, RefusalReason } from "../errors/refusal.ts";
@@ -11,14 +12,18 @@ export const CHECK_IDS = [
   "evidence-format",
   "collateral-validity",
   "signature-chain",
+  "revocation",
+  "evidence-freshness",
   "platform-match",
   "tcb-status",
   "tcb-advisories",
   "debug-disabled",
   "tee-attributes",
+  "tpm-quote",
   "report-data",
   "event-log-replay",
   "launch-events",
+  "gpu-attestation",
   "os-image",
   "mr-config-id",
   "compose-hash",
@@ -59,7 +64,10 @@ export interface VerdictIdentity {
   readonly initScriptHashes: readonly string[];
 }
 
-export interface VerdictTcb {
+/** The platform's patch level; what else is known about it differs between vendors. */
+export type VerdictTcb = IntelTcb | AmdTcb;
+
+export interface IntelTcb {
   /** Intel's words; platform, TDX module and quoting enclave merged. */
   readonly status: string;
   readonly advisoryIds: readonly string[];
@@ -74,6 +82,22 @@ export interface VerdictTcb {
     readonly validFrom: string;
     readonly validUntil: string;
   };
+}
+
+export interface AmdTcb {
+  /** `UpToDate` when all four TCBs are one, else `OutOfDate`. */
+  readonly status: string;
+  /** AMD's certificates name none. */
+  readonly advisoryIds: readonly string[];
+  /** With the stepping, such as `Milan-B0`. */
+  readonly product: string;
+  /** What signed the report: the chip's own key or one lent to a cloud. */
+  readonly signingKey: string;
+  /** Security versions: what the platform reports, runs, cannot go back from, launched the guest with. */
+  readonly reported: SnpTcb;
+  readonly current: SnpTcb;
+  readonly committed: SnpTcb;
+  readonly launch: SnpTcb;
 }
 
 export interface Verdict {

@@ -36,3 +36,21 @@ export function osImageHashOf(config: string): Uint8Array {
     throw error;
   }
 }
+
+/** How many GPUs the configuration names; undefined when it cannot be read. */
+export function numGpusOf(config: string): number | undefined {
+  try {
+    return vmConfigOf(config).numGpus;
+  } catch (error) {
+    if (error instanceof AppError && error.code.startsWith("input/")) return undefined;
+    throw error;
+  }
+}
+
+/** `sev_snp_measurement` of a VM's configuration, as received; undefined without one. Throws `input/malformed`. */
+export function snpMeasurementOf(config: string): string | undefined {
+  const text = vmConfigTextOf(config);
+  const json = new JsonObject(parseStrictJson(text, "vm_config"), "vm_config");
+  const material = json.raw("sev_snp_measurement");
+  return typeof material === "string" ? material : undefined;
+}

@@ -13,13 +13,17 @@ export const REFUSAL_REASONS = {
   "certificate-untrusted": "signature-chain",
   "certificate-not-yet-valid": "signature-chain",
   "certificate-expired": "signature-chain",
-  "certificate-revoked": "signature-chain",
   "certificate-signature-invalid": "signature-chain",
   "certificate-usage-invalid": "signature-chain",
-  "revocation-unknown": "signature-chain",
   "quote-signature-invalid": "signature-chain",
   "quoting-enclave-signature-invalid": "signature-chain",
   "quoting-enclave-binding-invalid": "signature-chain",
+
+  "certificate-revoked": "revocation",
+  "revocation-unknown": "revocation",
+
+  "evidence-not-yet-valid": "evidence-freshness",
+  "evidence-expired": "evidence-freshness",
 
   "crl-malformed": "collateral-validity",
   "crl-signature-invalid": "collateral-validity",
@@ -44,6 +48,9 @@ export const REFUSAL_REASONS = {
   "debug-enabled": "debug-disabled",
   "attributes-not-allowed": "tee-attributes",
 
+  "tpm-quote-mismatch": "tpm-quote",
+  "tpm-quote-unbound": "tpm-quote",
+
   "report-data-mismatch": "report-data",
   "event-log-malformed": "event-log-replay",
   "event-log-mismatch": "event-log-replay",
@@ -51,6 +58,10 @@ export const REFUSAL_REASONS = {
   "launch-event-malformed": "launch-events",
   "launch-event-duplicated": "launch-events",
   "launch-event-order": "launch-events",
+
+  "gpu-attestation-malformed": "gpu-attestation",
+  "gpu-attestation-mismatch": "gpu-attestation",
+  "gpu-mode-not-allowed": "gpu-attestation",
 
   "os-image-unknown": "os-image",
   "os-image-not-allowed": "os-image",

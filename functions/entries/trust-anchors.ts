@@ -2,18 +2,27 @@ import { readFile } from "node:fs/promises";
 import type { TrustAnchor } from "#core/attestation/trust-anchor.ts";
 import { AppError } from "#core/errors/app-error.ts";
 import type { AttestationConfig } from "#functions/attestation/config.ts";
-import { tdxTrustAnchors } from "#functions/attestation/trust-anchors.ts";
+import {
+  ROOT_NAMES,
+  type RootName,
+  serviceTrustAnchors,
+} from "#functions/attestation/trust-anchors.ts";
 
-/** The roots that `[attestation]` names, read from their files. Throws `config/invalid`. */
+/** Every vendor's root, or the one that `[attestation]` names in its place, read from its file. Throws `config/invalid`. */
 export async function readTrustAnchors(config: AttestationConfig): Promise<readonly TrustAnchor[]> {
-  const { root_ca: roots, external_roots_simulated: simulated } = config;
-  if (roots.tdx === undefined) return tdxTrustAnchors(undefined, simulated);
-  let root: Uint8Array;
+  const roots: Partial<Record<RootName, Uint8Array>> = {};
+  for (const name of ROOT_NAMES) {
+    const path = config.root_ca[name];
+    if (path !== undefined) roots[name] = await readRoot(name, path);
+  }
+  return serviceTrustAnchors(roots, config.external_roots_simulated);
+}
+
+async function readRoot(name: RootName, path: string): Promise<Uint8Array> {
   try {
-    root = await readFile(roots.tdx);
+    return await readFile(path);
   } catch (cause) {
-    const message = `attestation.root_ca.tdx cannot be read: ${roots.tdx}`;
+    const message = `attestation.root_ca.${name} cannot be read: ${path}`;
     throw new AppError("config/invalid", message, { cause });
   }
-  return tdxTrustAnchors(root, simulated);
 }

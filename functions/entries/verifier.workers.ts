@@ -4,7 +4,7 @@ import { problemResponse } from "#core/errors/problem.ts";
 import { noMetrics } from "#core/http/metrics.ts";
 import { CollateralCache } from "#core/tdx/collateral-cache.ts";
 import { DEFAULT_PCCS_URL, fetchCollateral } from "#core/tdx/pccs-client.ts";
-import { tdxTrustAnchors } from "#functions/attestation/trust-anchors.ts";
+import { serviceTrustAnchors } from "#functions/attestation/trust-anchors.ts";
 import { webCrypto } from "#core/crypto/crypto-provider.ts";
 import { EndorsementCache } from "#core/tdx/endorsement-cache.ts";
 import { createVerifierApp } from "#functions/verifier/app.ts";
@@ -17,7 +17,7 @@ const TIMEOUT_MS = 30_000;
 /** Bindings: what verifier.toml says elsewhere, as text. Others belong to whoever deploys. */
 const bindingsSchema = z.object({
   PCCS_URL: z.string().default(DEFAULT_PCCS_URL),
-  /** PEM of the one root to trust instead of Intel's. */
+  /** PEM of the root to trust for TDX instead of Intel's. */
   TDX_ROOT_CA: z.string().optional(),
   /** `true` or nothing happens with TDX_ROOT_CA. */
   INSECURE_ALLOW_EXTERNAL_TRUST_ANCHORS: z.enum(["true", "false"]).default("false"),
@@ -56,7 +56,10 @@ function createApp(env: unknown) {
   });
   return createVerifierApp({
     now,
-    trustAnchors: tdxTrustAnchors(data.TDX_ROOT_CA, data.EXTERNAL_ROOTS_SIMULATED === "true"),
+    trustAnchors: serviceTrustAnchors(
+      data.TDX_ROOT_CA === undefined ? {} : { tdx: data.TDX_ROOT_CA },
+      data.EXTERNAL_ROOTS_SIMULATED === "true",
+    ),
     collateralFor: (quote) => collateral.get(quote),
     crypto: webCrypto,
     endorsements: new EndorsementCache(),

@@ -1,6 +1,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { INTEL_TRUST_ANCHOR, parseTrustAnchor } from "#core/attestation/trust-anchor.ts";
+import {
+  INTEL_TRUST_ANCHOR,
+  parseTrustAnchor,
+  VENDOR_TRUST_ANCHORS,
+} from "#core/attestation/trust-anchor.ts";
 import { encodeVerdict, type Verdict } from "#core/attestation/verdict.ts";
 import { encodeAttestation } from "#core/attestation/versioned-attestation.ts";
 import { toHex } from "#core/bytes/bytes.ts";
@@ -167,12 +171,16 @@ for (
   });
 }
 
-vectorTest("evidence of another TEE is unsupported, not refused", async () => {
+vectorTest("evidence of another vendor is refused where only Intel is trusted", async () => {
   const nitro = toHex(vectorBytes("dstack/nitro_attestation.bin"));
-  const response = await setup().post({ attestation: nitro });
-  assert.equal(response.status, 400);
-  const { type } = await response.json() as { type: string };
-  assert.equal(type, "urn:dstack-edge:error:input/unsupported");
+  const time = "2025-12-25T16:04:18Z";
+  const { reason } = await (await setup(intel).post({ attestation: nitro, time }))
+    .json() as Verdict;
+  assert.equal(reason!.code, "certificate-untrusted");
+  const vendors = setup({ trustAnchors: VENDOR_TRUST_ANCHORS });
+  const verdict = await (await vendors.post({ attestation: nitro, time })).json() as Verdict;
+  assert.equal(verdict.outcome, "accepted");
+  assert.equal(verdict.tee, "dstack-nitro-enclave");
 });
 
 test("an unexpected failure says nothing about itself", async () => {

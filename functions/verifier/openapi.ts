@@ -44,6 +44,12 @@ const policy = z.strictObject({
   }),
   min_tcb_evaluation_data_number: z.int().min(0),
   collateral_grace_seconds: z.int().min(0),
+  allow_vlek: z.boolean().openapi({
+    description: "SEV-SNP reports may be signed with a key lent to a cloud. Default false",
+  }),
+  allow_gpu_devtools: z.boolean().openapi({
+    description: "GPUs may run with tools that can read their memory. Default false",
+  }),
   require: z.array(checkId).openapi({
     description: "Checks that must pass beside those of the hardware. Default event-log-replay, " +
       "launch-events, os-image, mr-config-id; a quote by itself passes none of these",
@@ -61,6 +67,36 @@ export const verificationRequestSchema = z.strictObject({
   reference,
   policy,
 }).partial().openapi("VerificationRequest");
+
+const intelTcb = z.strictObject({
+  status: z.string(),
+  advisoryIds: z.array(z.string()),
+  platformStatus: z.string(),
+  quotingEnclaveStatus: z.string(),
+  levelDate: rfc3339,
+  evaluationDataNumber: z.int(),
+  fmspc: hex(6),
+  collateral: z.strictObject({ validFrom: rfc3339, validUntil: rfc3339 }),
+}).openapi("IntelTcb");
+
+const snpTcb = z.strictObject({
+  fmc: z.int().optional(),
+  bootloader: z.int(),
+  tee: z.int(),
+  snp: z.int(),
+  microcode: z.int(),
+}).openapi("SnpTcb");
+
+const amdTcb = z.strictObject({
+  status: z.string(),
+  advisoryIds: z.array(z.string()),
+  product: z.string(),
+  signingKey: z.string(),
+  reported: snpTcb,
+  current: snpTcb,
+  committed: snpTcb,
+  launch: snpTcb,
+}).openapi("AmdTcb");
 
 const verdict = z.strictObject({
   schema: z.literal(VERDICT_SCHEMA),
@@ -88,16 +124,7 @@ const verdict = z.strictObject({
     keyProvider: z.strictObject({ name: z.string(), id: z.string() }).nullable(),
     initScriptHashes: z.array(z.string()),
   }).nullable(),
-  tcb: z.strictObject({
-    status: z.string(),
-    advisoryIds: z.array(z.string()),
-    platformStatus: z.string(),
-    quotingEnclaveStatus: z.string(),
-    levelDate: rfc3339,
-    evaluationDataNumber: z.int(),
-    fmspc: hex(6),
-    collateral: z.strictObject({ validFrom: rfc3339, validUntil: rfc3339 }),
-  }).nullable(),
+  tcb: z.union([intelTcb, amdTcb]).nullable(),
   measurements: z.record(z.string(), z.string()).nullable(),
   reportData: hex(64).nullable(),
   trustAnchor: z.strictObject({ name: z.string(), simulated: z.boolean() }).nullable(),

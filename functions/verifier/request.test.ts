@@ -67,6 +67,8 @@ test("a policy changes what it names and nothing else", () => {
       allowed_advisories: "any",
       min_tcb_evaluation_data_number: 17,
       collateral_grace_seconds: 3600,
+      allow_vlek: true,
+      allow_gpu_devtools: true,
       require: ["event-log-replay"],
     },
   });
@@ -75,6 +77,8 @@ test("a policy changes what it names and nothing else", () => {
     allowedAdvisories: "any",
     minEvaluationDataNumber: 17,
     collateralGraceSeconds: 3600,
+    allowVlek: true,
+    allowGpuDevtools: true,
     required: [...QUOTE_POLICY.required, "event-log-replay"],
   });
   assert.deepEqual(parse({ policy: {} }).policy, DEFAULT_POLICY);

@@ -48,6 +48,8 @@ export const REQUEST_MEMBERS = {
     "allowed_advisories",
     "min_tcb_evaluation_data_number",
     "collateral_grace_seconds",
+    "allow_vlek",
+    "allow_gpu_devtools",
     "require",
   ],
 } as const;
@@ -149,6 +151,8 @@ function readPolicy(
       : policy.strings("allowed_advisories", undefined) ?? allowedAdvisories,
     minEvaluationDataNumber: policy.unsigned("min_tcb_evaluation_data_number", 0xffffffff, 0),
     collateralGraceSeconds: policy.unsigned("collateral_grace_seconds", MAX_GRACE_SECONDS, 0),
+    allowVlek: policy.boolean("allow_vlek", false),
+    allowGpuDevtools: policy.boolean("allow_gpu_devtools", false),
     require: [
       ...oneOfEach(policy, "require", CHECK_IDS) ?? CVM_CHECKS,
       ...checksOf(reference, expectedReportData),

@@ -139,7 +139,7 @@ test("core/ has no clock, no network and no randomness but WebCrypto's", () => {
 const CORE_LAYERS: readonly (readonly string[])[] = [
   ["bytes", "collections", "errors"],
   ["encoding", "crypto", "x509", "http"],
-  ["compose", "tdx", "sev-snp", "nitro", "tpm", "event-log"],
+  ["compose", "tdx", "sev-snp", "nitro", "tpm", "nvidia", "event-log"],
   ["measurement", "attestation"],
   ["ra-tls", "rpc"],
 ];

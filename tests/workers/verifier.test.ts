@@ -7,7 +7,7 @@ import { INTEL_TRUST_ANCHOR } from "../../core/attestation/trust-anchor.ts";
 import { encodeVerdict, type Verdict } from "../../core/attestation/verdict.ts";
 import { encodeAttestation } from "../../core/attestation/versioned-attestation.ts";
 import { toHex } from "../../core/bytes/bytes.ts";
-import { tdxTrustAnchors } from "../../functions/attestation/trust-anchors.ts";
+import { serviceTrustAnchors } from "../../functions/attestation/trust-anchors.ts";
 import { parseVerificationRequest } from "../../functions/verifier/request.ts";
 import { simulatedCvm } from "../simulated-cvm.ts";
 import { vectorTest, vectorText } from "../vectors.ts";
@@ -92,7 +92,7 @@ test("the Workers entry fetches collateral once and trusts the root it is given"
   const body = JSON.stringify({ attestation: toHex(encodeAttestation(cvm.attestation)) });
   const verdict = JSON.parse((await ask("/v1/verify", body)).text) as Verdict;
   assert.deepEqual([verdict.outcome, verdict.simulated], ["accepted", true]);
-  const [anchor] = tdxTrustAnchors(cvm.platform.rootCertificatePem, true);
+  const [anchor] = serviceTrustAnchors({ tdx: cvm.platform.rootCertificatePem }, true);
   assert.deepEqual(verdict.trustAnchor, { name: anchor!.name, simulated: true });
   assert.deepEqual(pccsRequests.toSorted(), [
     "pccs.test/sgx/certification/v4/pckcrl",

@@ -128,7 +128,7 @@ function identity(verdict: Verdict): HTMLElement {
     ["Keys from", provider ? `${provider.name} ${provider.id}` : undefined],
     ["TEE", verdict.simulated ? `SIMULATED ${teeName(verdict)}` : teeName(verdict)],
     ["Signed under", trustAnchor?.name],
-    ["Patch level", tcb ? `${tcb.status}, as of ${tcb.levelDate.slice(0, 10)}` : undefined],
+    ["Patch level", tcb ? patchLevel(tcb) : undefined],
     ["Open advisories", tcb ? tcb.advisoryIds.join(", ") || "none" : undefined],
     ["Judged for", verdict.evaluatedAt],
   ];
@@ -246,7 +246,21 @@ function checks(verdict: Verdict): HTMLElement {
   );
 }
 
-function tcbFacts(tcb: NonNullable<Verdict["tcb"]>): [string, string][] {
+type Tcb = NonNullable<Verdict["tcb"]>;
+
+function patchLevel(tcb: Tcb): string {
+  return "levelDate" in tcb ? `${tcb.status}, as of ${tcb.levelDate.slice(0, 10)}` : tcb.status;
+}
+
+function tcbFacts(tcb: Tcb): [string, string][] {
+  if ("product" in tcb) {
+    return [
+      ["Processor", tcb.product],
+      ["Signed with", tcb.signingKey.toUpperCase()],
+      ["Reported TCB", JSON.stringify(tcb.reported)],
+      ["Current TCB", JSON.stringify(tcb.current)],
+    ];
+  }
   return [
     ["Platform", tcb.platformStatus],
     ["Quoting enclave", tcb.quotingEnclaveStatus],

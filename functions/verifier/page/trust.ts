@@ -1,7 +1,7 @@
 import {
-  INTEL_TRUST_ANCHOR,
   parseTrustAnchor,
   type TrustAnchor,
+  VENDOR_TRUST_ANCHORS,
 } from "#core/attestation/trust-anchor.ts";
 import { AppError } from "#core/errors/app-error.ts";
 import { commonNameOf } from "#core/x509/common-name.ts";
@@ -22,7 +22,7 @@ export function loadRoot(bytes: Uint8Array): void {
   const name = commonNameOf(certificate.subject) ?? "the root of this file";
   loaded = { name, bytes, saysSimulated: simulated };
   input("root-other").checked = true;
-  byId("root-note").textContent = `“${name}” is trusted instead of Intel's root.`;
+  byId("root-note").textContent = `“${name}” is trusted instead of the vendors' roots.`;
   byId("simulated-row").hidden = false;
   byId("simulated-text").textContent = simulated
     ? `I accept evidence of the simulated TEE “${name}”. Software plays the TEE there: it proves ` +
@@ -41,7 +41,7 @@ export function forgetRoot(): void {
 
 /** The anchors as the form says. Throws when a simulated root was not accepted by name. */
 export function trustAnchors(): readonly TrustAnchor[] {
-  if (input("root-intel").checked) return [INTEL_TRUST_ANCHOR];
+  if (input("root-intel").checked) return VENDOR_TRUST_ANCHORS;
   if (loaded === undefined) {
     throw new AppError("config/invalid", "Choose the PEM file of the root to trust");
   }
