@@ -218,6 +218,7 @@ export interface components {
             /** @description As GetQuote answers it: JSON as text */
             vm_config?: string;
             collateral?: components["schemas"]["QuoteCollateral"];
+            vendor_documents?: components["schemas"]["VendorDocuments"];
             /**
              * Format: date-time
              * @description The time the verdict is for; now unless given
@@ -241,6 +242,13 @@ export interface components {
             qe_identity: string;
             qe_identity_signature: string;
             pck_certificate_chain?: string;
+        };
+        /** @description What evidence lacks of its vendor. Fetched from AMD or Google unless given */
+        VendorDocuments: {
+            /** @description DER: ASK and VCEK or VLEK of SEV-SNP, issuers of a vTPM's attestation key */
+            certificates?: string[];
+            /** @description DER, of AMD, AWS or Google */
+            crls?: string[];
         };
         /** @description What the caller expects; the checks of members that are given must pass */
         Reference: {

@@ -7,7 +7,9 @@ import { serveHttp } from "#adapters/http-server.ts";
 import { configureLogging } from "#adapters/logging.ts";
 import { createPrometheusMetrics } from "#adapters/metrics.ts";
 import { makeWebFetch } from "#adapters/web-fetch.ts";
+import { fetchVendorDocuments } from "#core/attestation/vendor-documents.ts";
 import { fromUtf8 } from "#core/bytes/bytes.ts";
+import { AMD_KDS_URL } from "#core/sev-snp/kds-client.ts";
 import { CollateralCache } from "#core/tdx/collateral-cache.ts";
 import { DEFAULT_PCCS_URL, fetchCollateral } from "#core/tdx/pccs-client.ts";
 import { hostCrypto } from "#adapters/crypto.ts";
@@ -61,6 +63,11 @@ export async function verifierMain(argv: readonly string[]): Promise<void> {
     now,
     trustAnchors,
     collateralFor: (quote) => collateral.get(quote),
+    vendorDocumentsFor: (attestation) =>
+      fetchVendorDocuments(attestation, {
+        amdKdsUrl: config.attestation.urls.amd_kds || AMD_KDS_URL,
+        fetch: pccs.fetch,
+      }),
     crypto: hostCrypto,
     endorsements: new EndorsementCache(),
     page: page && fromUtf8(page),

@@ -1,7 +1,10 @@
 import { z } from "zod";
 import { AppError, errorChain } from "#core/errors/app-error.ts";
 import { problemResponse } from "#core/errors/problem.ts";
+import { fetchVendorDocuments } from "#core/attestation/vendor-documents.ts";
+import type { FetchLike } from "#core/http/fetch-like.ts";
 import { noMetrics } from "#core/http/metrics.ts";
+import { AMD_KDS_URL } from "#core/sev-snp/kds-client.ts";
 import { CollateralCache } from "#core/tdx/collateral-cache.ts";
 import { DEFAULT_PCCS_URL, fetchCollateral } from "#core/tdx/pccs-client.ts";
 import { serviceTrustAnchors } from "#functions/attestation/trust-anchors.ts";
@@ -17,6 +20,7 @@ const TIMEOUT_MS = 30_000;
 /** Bindings: what verifier.toml says elsewhere, as text. Others belong to whoever deploys. */
 const bindingsSchema = z.object({
   PCCS_URL: z.string().default(DEFAULT_PCCS_URL),
+  AMD_KDS_URL: z.string().default(AMD_KDS_URL),
   /** PEM of the root to trust for TDX instead of Intel's. */
   TDX_ROOT_CA: z.string().optional(),
   /** `true` or nothing happens with TDX_ROOT_CA. */
@@ -42,11 +46,13 @@ function createApp(env: unknown) {
     );
   }
   const now = () => new Date();
+  const send: FetchLike = (url, { body: _none, ...init }) =>
+    fetch(url, { ...init, redirect: "manual" });
   const collateral = new CollateralCache({
     fetch: (quote) =>
       fetchCollateral(quote, {
         baseUrl: data.PCCS_URL,
-        fetch: (url, { body: _none, ...init }) => fetch(url, { ...init, redirect: "manual" }),
+        fetch: send,
         timeoutMs: TIMEOUT_MS,
       }),
     now,
@@ -61,6 +67,8 @@ function createApp(env: unknown) {
       data.EXTERNAL_ROOTS_SIMULATED === "true",
     ),
     collateralFor: (quote) => collateral.get(quote),
+    vendorDocumentsFor: (attestation) =>
+      fetchVendorDocuments(attestation, { amdKdsUrl: data.AMD_KDS_URL, fetch: send }),
     crypto: webCrypto,
     endorsements: new EndorsementCache(),
     logVerdict: (verdict) => logLine("info", { message: "verdict", ...verdictFacts(verdict) }),

@@ -8,6 +8,7 @@ import {
 import { encodeVerdict, type Verdict } from "#core/attestation/verdict.ts";
 import { encodeAttestation } from "#core/attestation/versioned-attestation.ts";
 import { toHex } from "#core/bytes/bytes.ts";
+import { decodeOnePem } from "#core/encoding/pem.ts";
 import { AppError } from "#core/errors/app-error.ts";
 import type { Metrics } from "#core/http/metrics.ts";
 import { noMetrics } from "#core/http/metrics.ts";
@@ -36,6 +37,7 @@ function setup(changes: Partial<VerifierPorts> = {}) {
     now: () => NOW,
     trustAnchors: [parseTrustAnchor("lab", cvm.platform.rootCertificateDer)],
     collateralFor: async () => cvm.platform.collateral(NOW),
+    vendorDocumentsFor: () => Promise.resolve(undefined),
     crypto: webCrypto,
     endorsements: new EndorsementCache(),
     logVerdict: (verdict) => verdicts.push(verdict),
@@ -181,6 +183,29 @@ vectorTest("evidence of another vendor is refused where only Intel is trusted", 
   const verdict = await (await vendors.post({ attestation: nitro, time })).json() as Verdict;
   assert.equal(verdict.outcome, "accepted");
   assert.equal(verdict.tee, "dstack-nitro-enclave");
+});
+
+vectorTest("a vendor's documents come with the request, or are fetched", async () => {
+  const snp = toHex(vectorBytes("dstack/sev_snp_attestation.bin"));
+  const certificates = ["ask", "vcek"].map((name) =>
+    decodeOnePem("CERTIFICATE", vectorText(`dstack/sev_snp_${name}.pem`))
+  );
+  const time = "2026-08-01T00:00:00Z";
+  let asked = 0;
+  const { post } = setup({
+    trustAnchors: VENDOR_TRUST_ANCHORS,
+    vendorDocumentsFor: () => (asked++, Promise.resolve({ certificates })),
+  });
+  const chainOf = async (more: object) => {
+    const response = await post({ attestation: snp, time, ...more });
+    const { checks } = await response.json() as Verdict;
+    return checks.find(({ id }) => id === "signature-chain")!.result;
+  };
+  assert.equal(await chainOf({}), "passed");
+  const vendor_documents = { certificates: certificates.map(toHex), crls: [] };
+  assert.equal(await chainOf({ vendor_documents }), "passed");
+  assert.equal(asked, 1);
+  assert.equal(await chainOf({ vendor_documents: {} }), "failed");
 });
 
 test("an unexpected failure says nothing about itself", async () => {

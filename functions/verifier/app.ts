@@ -36,10 +36,13 @@ export function createVerifierApp(ports: VerifierPorts): Hono {
   app.post("/v1/verify", async (c) => {
     const request = parseVerificationRequest(await readBody(c.req.raw));
     const { attestation, time, collateral } = request;
+    const vendorDocuments = request.vendorDocuments ??
+      ("platform" in attestation ? await ports.vendorDocumentsFor(attestation) : undefined);
     const verdict = await appraise({
       ...request,
       now: time ?? ports.now(),
       collateral: collateral ?? await collateralOf(attestation, ports),
+      ...(vendorDocuments && { vendorDocuments }),
       trustAnchors: ports.trustAnchors,
       crypto: ports.crypto,
       endorsements: ports.endorsements,

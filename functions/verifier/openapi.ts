@@ -62,6 +62,14 @@ export const verificationRequestSchema = z.strictObject({
   event_log: z.string().openapi({ description: "As GetQuote answers it: a JSON array as text" }),
   vm_config: z.string().openapi({ description: "As GetQuote answers it: JSON as text" }),
   collateral: collateral.openapi({ description: "Fetched from the configured PCCS unless given" }),
+  vendor_documents: z.strictObject({
+    certificates: z.array(hex()).openapi({
+      description: "DER: ASK and VCEK or VLEK of SEV-SNP, issuers of a vTPM's attestation key",
+    }),
+    crls: z.array(hex()).openapi({ description: "DER, of AMD, AWS or Google" }),
+  }).partial().openapi("VendorDocuments", {
+    description: "What evidence lacks of its vendor. Fetched from AMD or Google unless given",
+  }),
   time: rfc3339.openapi({ description: "The time the verdict is for; now unless given" }),
   report_data: hex(64).openapi({ description: "What the evidence must bind" }),
   reference,

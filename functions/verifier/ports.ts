@@ -1,3 +1,5 @@
+import type { VendorDocuments } from "#core/attestation/appraise.ts";
+import type { Attestation } from "#core/attestation/attestation.ts";
 import type { TrustAnchor } from "#core/attestation/trust-anchor.ts";
 import type { Verdict } from "#core/attestation/verdict.ts";
 import type { CryptoProvider } from "#core/crypto/crypto-provider.ts";
@@ -13,6 +15,8 @@ export interface VerifierPorts {
   readonly trustAnchors: readonly TrustAnchor[];
   /** From the configured PCCS, perhaps cached. */
   readonly collateralFor: (quote: Quote) => Promise<QuoteCollateral>;
+  /** What AMD or Google publish about evidence that does not bring it; undefined when nothing is missing. */
+  readonly vendorDocumentsFor: (attestation: Attestation) => Promise<VendorDocuments | undefined>;
   readonly crypto: CryptoProvider;
   readonly endorsements: EndorsementCache;
   /** The verify page, one HTML document with all it needs inside; absent where none is served. */

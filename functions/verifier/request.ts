@@ -1,4 +1,4 @@
-import type { AppraisalInput, BareQuote } from "#core/attestation/appraise.ts";
+import type { AppraisalInput, BareQuote, VendorDocuments } from "#core/attestation/appraise.ts";
 import type { Attestation } from "#core/attestation/attestation.ts";
 import {
   checksOf,
@@ -25,6 +25,7 @@ import { TCB_STATUSES } from "#core/tdx/tcb-status.ts";
 export const MAX_REQUEST_BYTES = 8 * 1024 * 1024;
 const MAX_DEPTH = 8;
 const MAX_LIST = 256;
+const MAX_DOCUMENTS = 16;
 /** A year: collateral past that says nothing about a platform. */
 const MAX_GRACE_SECONDS = 366 * 86_400;
 
@@ -36,6 +37,7 @@ export const REQUEST_MEMBERS = {
     "event_log",
     "vm_config",
     "collateral",
+    "vendor_documents",
     "time",
     "report_data",
     "reference",
@@ -43,6 +45,7 @@ export const REQUEST_MEMBERS = {
   ],
   reference: ["compose_hash", "app_id", "instance_id", "os_image_hashes", "key_provider"],
   keyProvider: ["name", "id"],
+  vendorDocuments: ["certificates", "crls"],
   policy: [
     "allowed_tcb_statuses",
     "allowed_advisories",
@@ -57,7 +60,7 @@ export const REQUEST_MEMBERS = {
 /** What a caller of the verifier decides; roots of trust and the clock are the service's own. */
 export type VerificationRequest =
   & Required<Pick<AppraisalInput, "attestation" | "reference" | "policy">>
-  & Pick<AppraisalInput, "collateral" | "expectedReportData">
+  & Pick<AppraisalInput, "collateral" | "vendorDocuments" | "expectedReportData">
   & {
     /** Undefined for now. */
     readonly time: Date | undefined;
@@ -77,6 +80,7 @@ export function parseVerificationRequest(body: string | Uint8Array): Verificatio
   return {
     attestation: readEvidence(json),
     collateral: json.has("collateral") ? collateralFromJson(json.raw("collateral")) : undefined,
+    ...(json.has("vendor_documents") && { vendorDocuments: readVendorDocuments(json) }),
     time: json.has("time") ? parseRfc3339(json.string("time"), "time") : undefined,
     ...(expectedReportData && { expectedReportData }),
     reference,
@@ -105,6 +109,19 @@ function readEvidence(json: JsonObject): Attestation | BareQuote {
   }
   if (json.has("vm_config")) throw json.malformed("vm_config", "says nothing without event_log");
   return { quote };
+}
+
+function readVendorDocuments(json: JsonObject): VendorDocuments {
+  const documents = new JsonObject(json.raw("vendor_documents"), "vendor_documents")
+    .only(REQUEST_MEMBERS.vendorDocuments).withoutNulls();
+  const list = (name: string) => {
+    const texts = documents.strings(name, []);
+    if (texts.length > MAX_DOCUMENTS) {
+      throw documents.malformed(name, `has more than ${MAX_DOCUMENTS} entries`);
+    }
+    return texts.map((hex) => fromHex(hex, name));
+  };
+  return { certificates: list("certificates"), crls: list("crls") };
 }
 
 function readReference(json: JsonObject): Reference {

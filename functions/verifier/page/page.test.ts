@@ -49,6 +49,7 @@ before(async () => {
     now: () => new Date(),
     trustAnchors: [],
     collateralFor: async () => cvm.platform.collateral(new Date()),
+    vendorDocumentsFor: () => Promise.resolve(undefined),
     crypto: webCrypto,
     endorsements: new EndorsementCache(),
     page: html,
