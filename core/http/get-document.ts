@@ -13,12 +13,13 @@ export interface DocumentSource {
 /** Gets one document; undefined for 404. Throws `upstream/unavailable` or `upstream/invalid`. */
 export async function findDocument(
   url: string,
-  { fetch, name, timeoutMs, maxBytes }: DocumentSource,
+  source: DocumentSource,
 ): Promise<Uint8Array | undefined> {
+  const { name, timeoutMs, maxBytes } = source;
   let response: Response;
   try {
     const signal = AbortSignal.timeout(timeoutMs);
-    response = await fetch(url, { method: "GET", headers: {}, signal });
+    response = await source.fetch(url, { method: "GET", headers: {}, signal });
   } catch (cause) {
     throw new AppError("upstream/unavailable", `${name} cannot be reached at ${url}`, { cause });
   }
