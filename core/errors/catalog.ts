@@ -75,6 +75,7 @@ export const CATALOG = {
   "cvm/launch-failed": { status: 500, title: "The CVM could not be started" },
   "guest/host-share": { status: 503, title: "The host's share cannot be read" },
   "guest/host-file": { status: 400, title: "A file of the host is not acceptable" },
+  "guest/system": { status: 500, title: "The guest system is not up" },
   "guest/tee": { status: 503, title: "The TEE cannot be used" },
   "guest/kms-unavailable": { status: 503, title: "No KMS answers" },
   "guest/kms-refused": { status: 403, title: "The KMS refuses to release keys" },

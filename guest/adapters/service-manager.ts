@@ -1,5 +1,6 @@
 import { rm } from "node:fs/promises";
 import process from "node:process";
+import { runChecked } from "../run-checked.ts";
 import { run } from "./run.ts";
 
 /** The part of Deno this file uses: unix datagrams, which node:dgram has no form of. */
@@ -40,5 +41,15 @@ export function watchdogIntervalMs(): number | undefined {
 export function onStop(): Promise<void> {
   return new Promise((resolve) => {
     for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, () => resolve());
+  });
+}
+
+/**
+ * Waits for kernel settings, TEE drivers and the network, which start beside this program. Throws
+ * `guest/system`; a network that is missing shows when the host is called.
+ */
+export async function systemIsUp(): Promise<void> {
+  await runChecked(run, ["systemctl", "start", "dstack-system.target"], {
+    errorCode: "guest/system",
   });
 }

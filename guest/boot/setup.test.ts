@@ -125,6 +125,7 @@ function guest(scenario: Scenario) {
         storageEncrypted: true,
         storageFs: undefined,
       }),
+    systemIsUp: () => Promise.resolve(),
     takeHostFiles: () => Promise.resolve(hostFiles),
     createNotifier: () => ({
       notify(event, payload) {

@@ -60,6 +60,8 @@ export interface SetupPorts {
   readonly now: () => Date;
   readonly random: (length: number) => Uint8Array;
   readonly kernelParameters: () => Promise<KernelParameters>;
+  /** Resolves when kernel settings, TEE drivers and network are there. */
+  readonly systemIsUp: () => Promise<void>;
   /** Mounts the share, copies its files into `<workDir>/.host-shared`, unmounts it. */
   readonly takeHostFiles: (targetDir: string) => Promise<HostFiles>;
   readonly createNotifier: (config: SysConfig) => HostNotifier;
@@ -96,7 +98,10 @@ export async function setup(options: SetupOptions, ports: SetupPorts): Promise<v
     if (await ports.files.exists(READY_MARKER)) return;
     ports.log("setup begins");
     const parameters = await ports.kernelParameters();
-    const hostFiles = await ports.takeHostFiles(`${options.workDir}/.host-shared`);
+    const [hostFiles] = await Promise.all([
+      ports.takeHostFiles(`${options.workDir}/.host-shared`),
+      ports.systemIsUp(),
+    ]);
     ports.log("host files taken");
     const sysConfig = parseSysConfig(hostFiles.get(".sys-config.json")!);
     notifier = ports.createNotifier(sysConfig);
@@ -345,11 +350,11 @@ async function configureDocker({ sysConfig, ports }: Boot): Promise<void> {
   await ports.files.write(path, config, 0o644);
 }
 
-/** They come up while setup goes on; the app waits for dockerd's socket. */
+/** They come up while setup goes on; who connects to the socket waits for dockerd. */
 async function startContainerServices({ notifier, ports, compose }: Boot): Promise<void> {
   if (compose.runner === "bash") return;
   notifier.notify("boot.progress", "setting up docker");
-  await runChecked(ports.run, ["systemctl", "start", "--no-block", "docker.service"]);
+  await runChecked(ports.run, ["systemctl", "start", "docker.socket"]);
 }
 
 /** In one shell, as the reference sources them: what one sets, the next sees. */

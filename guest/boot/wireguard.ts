@@ -110,16 +110,16 @@ export async function applyTunnel(
     input: renderConfig(tunnel, ""),
     errorCode: "guest/gateway",
   });
-  const batch = [
-    `address flush dev ${WIREGUARD_INTERFACE}`,
-    `address add ${tunnel.clientIp}/32 dev ${WIREGUARD_INTERFACE}`,
-    `link set dev ${WIREGUARD_INTERFACE} mtu ${MTU} up`,
-    ...tunnel.peers.map((peer) => `route replace ${peer.ip}/32 dev ${WIREGUARD_INTERFACE}`),
+  const dev = ["dev", WIREGUARD_INTERFACE];
+  const commands = [
+    ["address", "flush", ...dev],
+    ["address", "add", `${tunnel.clientIp}/32`, ...dev],
+    ["link", "set", ...dev, "mtu", String(MTU), "up"],
+    ...tunnel.peers.map((peer) => ["route", "replace", `${peer.ip}/32`, ...dev]),
   ];
-  await runChecked(run, ["ip", "-batch", "-"], {
-    input: batch.join("\n") + "\n",
-    errorCode: "guest/gateway",
-  });
+  for (const command of commands) {
+    await runChecked(run, ["ip", ...command], { errorCode: "guest/gateway" });
+  }
   return "applied";
 }
 

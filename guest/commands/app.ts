@@ -3,7 +3,7 @@ import { makeWebFetch } from "#adapters/web-fetch.ts";
 import { fromUtf8 } from "#core/bytes/bytes.ts";
 import { log } from "../adapters/console.ts";
 import { files } from "../adapters/files.ts";
-import { inheritedEnv, run, runLines } from "../adapters/run.ts";
+import { inheritedEnv, runLines } from "../adapters/run.ts";
 import { sleep } from "../adapters/timers.ts";
 import { createHostNotifier } from "../boot/host-notifier.ts";
 import type { SysConfig } from "../boot/sys-config.ts";
@@ -11,6 +11,8 @@ import { type AppOptions, type AppPorts, startApp, stopApp } from "../containers
 import { type GuestContext, readGuestContext, waitForSetup, WORK_DIR } from "./guest-context.ts";
 
 const DOCKER_SOCKET = "/var/run/docker.sock";
+/** Removing large images takes a while. */
+const PRUNE_TIMEOUT_MS = 120_000;
 
 /** `dstack-guest app start|stop`. */
 export async function appCommand(action: string | undefined): Promise<number> {
@@ -43,23 +45,13 @@ export function appPorts(
   sysConfig: SysConfig,
   allElse: () => Promise<void> = () => Promise.resolve(),
 ): AppPorts {
-  const docker = unixFetch(DOCKER_SOCKET, { timeoutMs: 2000 });
   return {
-    run,
     runLines,
     files,
     log,
     sleep,
     notifier: createHostNotifier(sysConfig, { fetch: makeWebFetch(), log }),
-    async dockerIsUp() {
-      try {
-        const response = await docker("http://docker/_ping", { method: "GET", headers: {} });
-        await response.arrayBuffer();
-        return response.ok;
-      } catch {
-        return false; // not there yet
-      }
-    },
+    docker: unixFetch(DOCKER_SOCKET, { timeoutMs: PRUNE_TIMEOUT_MS }),
     allElse,
   };
 }

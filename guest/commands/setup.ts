@@ -7,6 +7,7 @@ import { readKernelParameters } from "../adapters/kernel-cmdline.ts";
 import { kmsTrust } from "../adapters/kms-trust.ts";
 import { isMountPoint } from "../adapters/mounts.ts";
 import { run } from "../adapters/run.ts";
+import { systemIsUp } from "../adapters/service-manager.ts";
 import { openTee } from "../adapters/tee.ts";
 import { sleep } from "../adapters/timers.ts";
 import { createHostNotifier } from "../boot/host-notifier.ts";
@@ -35,6 +36,7 @@ export async function prepareGuest(
       now: () => new Date(),
       random: (length) => crypto.getRandomValues(new Uint8Array(length)),
       kernelParameters: readKernelParameters,
+      systemIsUp,
       takeHostFiles: (targetDir) => takeHostFiles(run, targetDir),
       createNotifier: (config) => createHostNotifier(config, { fetch: makeWebFetch(), log }),
       openTee,

@@ -27,13 +27,10 @@ function machine(attempts: readonly Attempt[], app: Partial<AppCompose> = {}) {
   const notified: [string, string][] = [];
   const ran: { argv: readonly string[]; env: Readonly<Record<string, string>> }[] = [];
   const waits: number[] = [];
+  const asked: string[] = [];
   const left = [...attempts];
   const written = new Map<string, string>();
   const ports: AppPorts = {
-    run: (argv) => {
-      ran.push({ argv, env: {} });
-      return Promise.resolve({ code: 0, stdout: "", stderr: "" });
-    },
     files: {
       read: (path) =>
         Promise.resolve(utf8(path.endsWith("pre-launch-env") ? "A=1\0B=x\ny=z\0" : "")),
@@ -56,17 +53,20 @@ function machine(attempts: readonly Attempt[], app: Partial<AppCompose> = {}) {
       notify: (event, payload) => void notified.push([event, payload]),
       flush: () => Promise.resolve(),
     },
-    dockerIsUp: () => Promise.resolve(true),
+    docker: (url, { method }) => {
+      asked.push(`${method} ${decodeURIComponent(new URL(url).href)}`);
+      return Promise.resolve(new Response("{}"));
+    },
     allElse: () => Promise.resolve(void notified.push(["else", "the rest"])),
   };
   const options = { dir: "/dstack", compose: { ...compose, ...app }, env: { PATH: "/bin" } };
-  return { options, ports, notified, ran, waits, written };
+  return { options, ports, notified, ran, waits, written, asked };
 }
 
 describe("starting the app", () => {
   test("tells pulling from starting, then is done and prunes", async () => {
     const lines = [" web Pulling ", " web Pulled ", " Container dstack-web-1  Creating"];
-    const { options, ports, notified, ran } = machine([{ code: 0, lines }]);
+    const { options, ports, notified, ran, asked } = machine([{ code: 0, lines }]);
     await startApp(options, ports);
     assert.deepEqual(notified.map(([, payload]) => payload), [
       "starting containers",
@@ -78,9 +78,9 @@ describe("starting the app", () => {
     // deno-fmt-ignore
     assert.deepEqual(ran[0]!.argv.slice(0, 3), ["docker-compose", "--progress", "plain"]);
     assert.ok(ran[0]!.argv.includes("--remove-orphans"));
-    assert.deepEqual(ran.slice(1).map(({ argv }) => argv.slice(0, 3)), [
-      ["docker", "image", "prune"],
-      ["docker", "volume", "prune"],
+    assert.deepEqual(asked, [
+      'POST http://docker/images/prune?filters={"dangling":["false"]}',
+      "POST http://docker/volumes/prune",
     ]);
   });
 
@@ -140,7 +140,7 @@ describe("starting the app", () => {
       runner: "bash",
       bashScript: "echo hi",
     });
-    await startApp(options, { ...ports, dockerIsUp: () => Promise.reject(new Error("not asked")) });
+    await startApp(options, { ...ports, docker: () => Promise.reject(new Error("not asked")) });
     assert.equal(ran[0]!.argv[0], "bash");
     assert.ok([...written.values()].includes("echo hi"));
     assert.deepEqual(notified.map(([, payload]) => payload), [

@@ -1,7 +1,8 @@
 import type { AppCompose } from "#core/compose/app-compose.ts";
 import { AppError, errorChain } from "#core/errors/app-error.ts";
+import type { FetchLike } from "#core/http/fetch-like.ts";
 import type { HostNotifier } from "../boot/host-notifier.ts";
-import type { Files, Log, Run, Sleep } from "../ports.ts";
+import type { Files, Log, Sleep } from "../ports.ts";
 import {
   composePhase,
   failureSummary,
@@ -17,11 +18,8 @@ const RESTORE_TRIES = 5;
 const RESTORE_WAIT_MS = 2_000;
 /** Containers get this long to end before docker kills them. */
 const STOP_SECONDS = 20;
-const DOCKER_WAIT_TRIES = 600;
-const DOCKER_WAIT_MS = 200;
 
 export interface AppPorts {
-  readonly run: Run;
   readonly files: Files;
   readonly log: Log;
   readonly sleep: Sleep;
@@ -32,7 +30,8 @@ export interface AppPorts {
     onLine: (line: string) => void,
   ) => Promise<number>;
   readonly notifier: HostNotifier;
-  readonly dockerIsUp: () => Promise<boolean>;
+  /** Docker's API; its socket waits for dockerd to come up. */
+  readonly docker: FetchLike;
   /** Resolves when nothing else of the boot is under way: "done" means the app can be used. */
   readonly allElse: () => Promise<void>;
 }
@@ -53,8 +52,6 @@ export async function startApp(options: AppOptions, ports: AppPorts): Promise<vo
   const { compose } = options;
   try {
     const usesDocker = compose.runner !== "bash";
-    if (usesDocker) await waitForDocker(ports);
-    ports.log("docker answers");
     const env = compose.preLaunchScript === undefined
       ? options.env
       : await runPreLaunchScript(compose.preLaunchScript, options, ports);
@@ -175,19 +172,15 @@ async function runMainScript(
   if (code !== 0) throw new AppError("guest/app-failed", `bash_script ended with ${code}`);
 }
 
-async function waitForDocker(ports: AppPorts): Promise<void> {
-  for (let attempt = 0; attempt < DOCKER_WAIT_TRIES; attempt++) {
-    if (await ports.dockerIsUp()) return;
-    await ports.sleep(DOCKER_WAIT_MS);
-  }
-  throw new AppError("guest/app-failed", "dockerd does not come up");
-}
-
-/** Images nobody uses any more would fill the disk; anonymous volumes too. */
-async function prune(ports: AppPorts): Promise<void> {
-  for (const what of ["image", "volume"]) {
-    const argv = ["docker", what, "prune", ...(what === "image" ? ["-a"] : []), "-f"];
-    const { code, stderr } = await ports.run(argv);
-    if (code !== 0) ports.log("prune failed", { what, stderr: stderr.slice(0, 300) });
+/** Images nobody uses any more would fill the disk; anonymous volumes too (spec/os.md 2.5). */
+async function prune({ docker, log }: AppPorts): Promise<void> {
+  for (const what of ['images/prune?filters={"dangling":["false"]}', "volumes/prune"]) {
+    try {
+      const response = await docker(`http://docker/${what}`, { method: "POST", headers: {} });
+      const answer = await response.text();
+      if (!response.ok) log("prune failed", { what, answer: answer.slice(0, 300) });
+    } catch (error) {
+      log("prune failed", { what, error: errorChain(error) });
+    }
   }
 }

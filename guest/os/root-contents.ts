@@ -9,6 +9,7 @@ export const KEPT_PROGRAM_PACKAGES: ReadonlySet<string> = new Set([
   "bash",
   "busybox-static",
   "coreutils",
+  "crun",
   "cryptsetup-bin",
   "dash",
   "diffutils",
@@ -46,11 +47,6 @@ export const KEPT_PROGRAMS: ReadonlySet<string> = new Set([
   "mkfs.ext4",
   "resize2fs",
   "tune2fs",
-  // iproute2
-  "bridge",
-  "ip",
-  "ss",
-  "tc",
   // libc-bin
   "getconf",
   "getent",
@@ -100,7 +96,6 @@ export const KEPT_PATHS: readonly string[] = [
   "usr/libexec/docker",
   "usr/lib/x86_64-linux-gnu/xtables",
   "usr/lib/os-release",
-  "usr/share/iproute2",
   // licences of what is shipped
   "usr/share/doc",
 
@@ -176,6 +171,7 @@ export const REQUIRED_PATHS: readonly string[] = [
   "usr/bin/bash",
   "usr/bin/containerd",
   "usr/bin/containerd-shim-runc-v2",
+  "usr/bin/crun",
   "usr/bin/deno",
   "usr/bin/docker",
   "usr/bin/dstack-guest",

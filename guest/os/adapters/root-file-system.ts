@@ -38,11 +38,15 @@ const MOUNT_POINTS = [
   "opt",
   "srv",
 ];
-const PROGRAM_LINKS = ["dstack-util", "tdxctl"];
+const PROGRAM_LINKS: Readonly<Record<string, string>> = {
+  "usr/bin/dstack-util": "dstack-guest",
+  "usr/bin/tdxctl": "dstack-guest",
+  // iproute2's brings libbpf, and where that is systemd spends a second of an emulated boot to try it out.
+  "usr/sbin/ip": "../bin/busybox",
+};
 const WANTED: Readonly<Record<string, readonly string[]>> = {
   "sysinit.target": [
     "dstack-kernel.service",
-    "dstack-warm-up.service",
     "systemd-journald.service",
   ],
   "sockets.target": [
@@ -70,7 +74,7 @@ export async function composeRoot(
   await addFolder(tree, inputs.kernel.modules, `usr/lib/modules/${inputs.kernel.release}`);
   tree.addFile("usr/bin/deno", await readFile(inputs.deno), 0o755);
   tree.addFile("usr/lib/dstack/dstack-guest.js", await readFile(inputs.bundle), 0o644);
-  for (const name of PROGRAM_LINKS) tree.addSymlink(`usr/bin/${name}`, "dstack-guest");
+  for (const [link, target] of Object.entries(PROGRAM_LINKS)) tree.addSymlink(link, target);
   tree.addSymlink("etc/resolv.conf", "../run/dstack/resolv.conf");
   tree.addSymlink("etc/mtab", "../proc/self/mounts");
   tree.addSymlink("usr/sbin/init", "../lib/systemd/systemd");
