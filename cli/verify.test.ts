@@ -225,12 +225,37 @@ test("verify app accepts the KMS its keys come from", async () => {
   assert.equal(code, 0);
 });
 
-test("genuine evidence of another app is refused", async () => {
-  const { dstack, simulated } = appStack();
-  const other = `https://${"00".repeat(20)}.apps.test`;
-  const { code, stderr } = await dstack("verify", "app", other, ...simulated);
-  assert.equal(code, 3);
-  assert.match(stderr, /genuine, but of app [0-9a-f]{40}, not of 0{40} \(attestation\/refused\)/);
+test("verify app compares the id the URL names with the one proven", async () => {
+  const { cvm, dstack, simulated } = appStack();
+  const resultsFor = async (id: string, ...argv: string[]) => {
+    const { code, stdout } = await dstack(
+      "verify",
+      "app",
+      `https://${id}.apps.test`,
+      ...simulated,
+      ...argv,
+      "--json",
+    );
+    const { checks, reason } = JSON.parse(stdout) as Verdict;
+    const result = (wanted: string) => checks.find(({ id }) => id === wanted)?.result;
+    return [code, reason?.code, result("app-id"), result("instance-id")];
+  };
+  const app = toHex(cvm.appId);
+  const instance = toHex(cvm.instanceId);
+  const other = "00".repeat(20);
+  assert.deepEqual(await resultsFor(app), [0, undefined, "passed", "not-checked"]);
+  assert.deepEqual(await resultsFor(instance), [0, undefined, "not-checked", "passed"]);
+  assert.deepEqual(await resultsFor(instance, "--app-id", app), [
+    0,
+    undefined,
+    "passed",
+    "passed",
+  ]);
+  assert.deepEqual((await resultsFor(other)).slice(0, 3), [3, "app-id-mismatch", "failed"]);
+  assert.deepEqual((await resultsFor(app, "--instance-id", other)).slice(0, 2), [
+    3,
+    "instance-id-mismatch",
+  ]);
 });
 
 test("verify app finds an app id through dstackd's gateway", async () => {

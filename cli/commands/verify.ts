@@ -1,6 +1,7 @@
 import type { Command } from "commander";
 import { agentUrlOf, challengeApp, idInUrl } from "#core/attestation/app-evidence.ts";
 import { type AppraisalInput, appraise } from "#core/attestation/appraise.ts";
+import { expectationOfId } from "#core/attestation/launch-events.ts";
 import { checksOf, policyWith, QUOTE_POLICY } from "#core/attestation/policy.ts";
 import type { Reference } from "#core/attestation/reference.ts";
 import {
@@ -40,6 +41,8 @@ interface TrustOptions extends GlobalOptions {
 interface AppOptions extends TrustOptions {
   readonly ca?: string;
   readonly kmsCa?: string;
+  readonly appId?: string;
+  readonly instanceId?: string;
   readonly compose?: string;
   readonly composeHash?: string;
   readonly image?: string;
@@ -58,6 +61,8 @@ export function addVerify(program: Command, ports: CliPorts): void {
     )
     .option("--ca <file>", "PEM CA of the gateway's certificate; the system's, unless given")
     .option("--kms-ca <file>", "PEM root certificate of the KMS the app must have its keys from")
+    .option("--app-id <hex>", "app id it must have; the URL's, unless that is the instance's")
+    .option("--instance-id <hex>", "instance id it must have")
     .option("--compose <file>", "app-compose.json the app must run")
     .option("--compose-hash <hex>", "its SHA-256, instead of the file")
     .option("--image <dir>", "guest image that must have booted")
@@ -126,24 +131,21 @@ async function verifyApp(target: string, options: AppOptions, ports: CliPorts): 
     throw new AppError("input/unsupported", `The app's evidence is of kind ${platform.kind}`);
   }
   const input = await trustInput(options, parseQuote(platform.quote), ports);
-  const reference = await referenceOf(options, ports);
+  const reference = {
+    ...expectationOfId(
+      fromHex(idInUrl(url), "the id in the app's URL", 20),
+      attestation.stack.runtimeEvents,
+    ),
+    ...await referenceOf(options, ports),
+  };
   const require = checksOf(reference, answer.reportData);
-  const verdict = await appraise({
+  return await appraise({
     ...input,
     attestation,
     reference,
     policy: policyWith({ ...input.policy!, require }),
     expectedReportData: answer.reportData,
   });
-  const id = idInUrl(url);
-  const { appId = "", instanceId = "" } = verdict.identity ?? {};
-  if (verdict.outcome === "accepted" && id !== appId && id !== instanceId) {
-    throw new AppError(
-      "attestation/refused",
-      `The evidence is genuine, but of app ${appId}, not of ${id}`,
-    );
-  }
-  return verdict;
 }
 
 async function appUrl(target: string, options: AppOptions, ports: CliPorts): Promise<URL> {
@@ -224,6 +226,9 @@ async function referenceOf(options: AppOptions, ports: CliPorts): Promise<Refere
     ? undefined
     : parseCertificate(decodeOnePem("CERTIFICATE", await readInputText(options.kmsCa, ports)));
   return {
+    ...(options.appId !== undefined && { appId: fromHex(options.appId, "--app-id", 20) }),
+    ...(options.instanceId !== undefined &&
+      { instanceId: fromHex(options.instanceId, "--instance-id", 20) }),
     ...(compose && { composeHash: compose }),
     ...(imageHash !== undefined && { osImageHashes: [fromHex(imageHash, "image digest", 32)] }),
     ...(kmsCa && { keyProvider: { name: "kms", id: toHex(kmsCa.publicKey) } }),

@@ -1,4 +1,4 @@
-import { fromUtf8, toHex } from "../bytes/bytes.ts";
+import { equalBytes, fromUtf8, toHex } from "../bytes/bytes.ts";
 import { JsonObject } from "../encoding/json-object.ts";
 import { parseStrictJson } from "../encoding/strict-json.ts";
 import { refusal } from "../errors/refusal.ts";
@@ -29,6 +29,17 @@ function launchEventsOf(events: readonly RuntimeEvent[]): readonly RuntimeEvent[
 /** The payload of the first launch event of that name, empty without one: dstack's lookup rule. */
 export function launchPayload(events: readonly RuntimeEvent[], name: string): Uint8Array {
   return launchEventsOf(events).find(({ event }) => event === name)?.payload ?? NONE;
+}
+
+/**
+ * What an id of 20 bytes, as an app's URL has it, must equal: the instance id where the log claims it as
+ * one, the app id otherwise. The log is not verified yet; the check the answer asks for is what compares.
+ */
+export function expectationOfId(
+  id: Uint8Array,
+  events: readonly RuntimeEvent[],
+): { readonly appId: Uint8Array } | { readonly instanceId: Uint8Array } {
+  return equalBytes(id, launchPayload(events, "instance-id")) ? { instanceId: id } : { appId: id };
 }
 
 /** Hashes of the init scripts that ran before the app, in order. */
