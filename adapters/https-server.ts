@@ -18,6 +18,10 @@ export interface HttpsServerOptions extends TlsIdentity {
   readonly port: number;
   /** Clients are asked for a certificate, and one they present must chain to this CA. */
   readonly clientCaPem?: string;
+  /** Connections beyond this many are closed at once. */
+  readonly maxConnections?: number;
+  /** A request must have arrived whole after this, its TLS handshake before it. Default 300 s. */
+  readonly requestTimeoutMs?: number;
 }
 
 export interface HttpsListening extends Listening {
@@ -55,11 +59,19 @@ export async function serveHttps(
     minVersion: "TLSv1.2" as const,
     ...clientCaPem !== undefined && { ca: clientCaPem },
   });
+  const { maxConnections, requestTimeoutMs } = options;
   const server = createServer({
+    ...requestTimeoutMs !== undefined && {
+      requestTimeout: requestTimeoutMs,
+      headersTimeout: requestTimeoutMs,
+      handshakeTimeout: requestTimeoutMs,
+      connectionsCheckingInterval: Math.min(requestTimeoutMs, 5000),
+    },
     ...contextOf(options),
     requestCert: clientCaPem !== undefined,
     rejectUnauthorized: false, // the check above answers in words
   }, listener);
+  if (maxConnections !== undefined) server.maxConnections = maxConnections;
   const listening = await listen(server, { host, port }, `${host}:${port}`);
   return {
     ...listening,

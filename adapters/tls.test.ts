@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { X509Certificate } from "node:crypto";
-import { createServer as createTcpServer, type Socket } from "node:net";
+import { connect as connectTcp, createServer as createTcpServer, type Socket } from "node:net";
 import { after, test } from "node:test";
-import { createServer as createTlsServer } from "node:tls";
+import { connect as connectTls, createServer as createTlsServer } from "node:tls";
 import { Hono } from "hono";
 import { AppError } from "#core/errors/app-error.ts";
 import type { ConnectionBindings } from "#core/http/bindings.ts";
@@ -230,4 +230,38 @@ test("replaceIdentity() serves the new certificate to new connections", async ()
   await (await watching(`https://127.0.0.1:${own.port}/echo`, get)).text();
   assert.deepEqual(subjects, ["CN=server", "CN=renewed"]);
   await own.close(0);
+});
+
+test("a client that never finishes its request or handshake is cut off, others are served", async () => {
+  const patient = await serveHttps((request, bindings) => app.fetch(request, bindings), {
+    host: "127.0.0.1",
+    port: 0,
+    ...server,
+    requestTimeoutMs: 300,
+  });
+  try {
+    const closed = (socket: Socket) =>
+      new Promise<void>((resolve) => {
+        socket.on("error", () => {});
+        socket.on("close", () => resolve());
+        socket.resume();
+      });
+    const mute = connectTcp(patient.port, "127.0.0.1");
+    const half = connectTls({ port: patient.port, host: "127.0.0.1", rejectUnauthorized: false });
+    half.on("secureConnect", () => half.write("POST /echo HTTP/1.1\r\nhost: a\r\ncontent-le"));
+    const body = connectTls({ port: patient.port, host: "127.0.0.1", rejectUnauthorized: false });
+    body.on("secureConnect", () => {
+      body.write("POST /echo HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\nabc");
+    });
+    const ended = Promise.all([mute, half, body].map(closed));
+    const response = await fetchWith({})(`https://127.0.0.1:${patient.port}/echo`, {
+      method: "GET",
+      headers: {},
+    });
+    assert.equal(response.status, 200);
+    await response.body?.cancel();
+    await ended;
+  } finally {
+    await patient.close(0);
+  }
 });

@@ -37,6 +37,7 @@ import {
   loadIdentity,
   readBootstrapInfo,
 } from "#functions/kms/key-store.ts";
+import { Admission, type Limits, RateLimiter } from "#functions/kms/limits.ts";
 import type { PeerFetch } from "#functions/kms/onboard.ts";
 import { createOnboardApp } from "#functions/kms/onboard-app.ts";
 import type { Appraise, DecidingPorts, KmsLog, SelfAttestation } from "#functions/kms/ports.ts";
@@ -119,6 +120,7 @@ export async function openKms(config: KmsConfig, options: KmsServiceOptions): Pr
         isDev: core.auth_api.type === "dev",
         siteName: core.site_name,
       },
+      limits: limitsOf(config, now),
       self: agentSocket === undefined ? undefined : guestAgent(unixFetch(agentSocket)),
     },
     close: () => database.close(),
@@ -161,6 +163,8 @@ export async function startKms(
       certPem: identity.rpcCertPem,
       keyPem: privateKeyPem(encodeP256Pkcs8(identity.rpcKey)),
       clientCaPem: identity.tempCaPem,
+      maxConnections: config.core.limits.connections,
+      requestTimeoutMs: config.core.limits.request_timeout,
     });
     listening.push(server);
     let adminServer: Listening | undefined;
@@ -245,6 +249,15 @@ async function openIdentity(
 
 async function attestedExtension(self: SelfAttestation, spki: Uint8Array): Promise<Uint8Array> {
   return attestationExtension(decodeAttestation(await self.attest(ratlsReportData(spki))));
+}
+
+function limitsOf({ core: { limits } }: KmsConfig, now: () => Date): Limits {
+  const { peer_per_second, peer_burst, app_per_second, app_burst } = limits;
+  return {
+    perPeer: new RateLimiter({ perSecond: peer_per_second, burst: peer_burst, now }),
+    perApp: new RateLimiter({ perSecond: app_per_second, burst: app_burst, now }),
+    admission: new Admission(limits.concurrent, limits.waiting),
+  };
 }
 
 function collateralCache(

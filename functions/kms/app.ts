@@ -7,6 +7,7 @@ import { prpcOpenApi } from "#core/rpc/openapi.ts";
 import type { KmsEnv } from "./caller.ts";
 import { EPOCH_ROUTES, epochRoutes } from "./epoch-app.ts";
 import { LOG_ROUTES, logRoutes } from "./log-app.ts";
+import { limited } from "./limits.ts";
 import type { KmsPorts } from "./ports.ts";
 import { kmsRoutes } from "./rpc.ts";
 
@@ -20,6 +21,8 @@ export function createKmsApp(ports: KmsPorts): Hono<KmsEnv> {
   app.get("/health", (c) => c.text("OK"));
   app.route("/", operationsRoutes({ version, metrics, ready: () => readiness(ports) }));
   app.get("/openapi.json", (c) => c.json(kmsOpenApi(version.version)));
+  app.use("/v1/*", limited(ports.limits));
+  app.use("/prpc/*", limited(ports.limits));
   app.route("/", logRoutes(ports));
   app.route("/", epochRoutes(ports));
   app.route("/prpc", kmsRoutes(ports));

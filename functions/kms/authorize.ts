@@ -5,6 +5,7 @@ import { reasonOf } from "#core/errors/refusal.ts";
 import type { BootAnswer, BootRole } from "./auth-api.ts";
 import { type BootInfo, bootInfoOf } from "./boot-info.ts";
 import type { DecisionSubject } from "./decision-log.ts";
+import { requireAppRate } from "./limits.ts";
 import type { AppraisalRequest, DecidingPorts, KmsPolicy } from "./ports.ts";
 import { authFailureCode, authReasonCode, decisionReason, denied } from "./reasons.ts";
 
@@ -31,6 +32,7 @@ export async function authorize(
   const verdict = await appraised(ports, request, subject);
   const boot = bootInfoOf(verdict, request.attestation, request.scope);
   subject.boot = boot;
+  requireAppRate(ports.limits, boot.appId);
   const answer = await asked(ports, request.role, boot, subject);
   requireKeyRelease(verdict.tee, ports.policy);
   return {

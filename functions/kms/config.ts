@@ -45,6 +45,18 @@ const coreSchema = z.strictObject({
     htpasswd_file: z.string().default(""),
     insecure_no_auth: z.boolean().default(false),
   })),
+  /** Ours: what callers may cause. */
+  limits: withDefaults(z.strictObject({
+    peer_per_second: z.number().positive().default(50),
+    peer_burst: z.int().positive().default(200),
+    app_per_second: z.number().positive().default(20),
+    app_burst: z.int().positive().default(100),
+    concurrent: z.int().positive().default(64),
+    waiting: z.int().nonnegative().default(512),
+    connections: z.int().positive().default(2000),
+    /** For a request to arrive, TLS and body included. */
+    request_timeout: duration.prefault("30s"),
+  })),
   metrics: withDefaults(z.strictObject({ enabled: z.boolean().default(true) })),
   auth_api: withDefaults(z.strictObject({
     type: z.enum(["webhook", "dev"]).default("webhook"),

@@ -21,6 +21,7 @@ import type { BootAnswer } from "./auth-api.ts";
 import type { BootInfo } from "./boot-info.ts";
 import { type EpochRegistryPort, RootEpochs } from "./epochs.ts";
 import { type KeyFiles, type KmsKeySet, loadIdentity, storeNewKeys } from "./key-store.ts";
+import { Admission, RateLimiter } from "./limits.ts";
 import type { AppraisalRequest, DecisionStore, KmsPolicy, KmsPorts } from "./ports.ts";
 
 /** Fakes of the ports for tests: the keys are those of the known answers in kms.md 11.2. */
@@ -223,6 +224,11 @@ export async function fakePorts(overrides: Partial<KmsPorts> = {}) {
       error: (what, error) => errors.push({ what, error }),
     },
     policy: DEFAULT_POLICY,
+    limits: {
+      perPeer: new RateLimiter({ perSecond: 1000, burst: 1e6, now: () => NOW }),
+      perApp: new RateLimiter({ perSecond: 1000, burst: 1e6, now: () => NOW }),
+      admission: new Admission(100, 100),
+    },
     metrics: noMetrics,
     version: { version: "0.1.0", rev: "git:00112233445566778899" },
     ...overrides,

@@ -7,6 +7,7 @@ import type { DecisionFilter, KmsDecision, NewDecision } from "#functions/db/kms
 import type { LogHead } from "#functions/db/release-log.ts";
 import type { RootEpochs } from "./epochs.ts";
 import type { AuthApi, BootRole } from "./auth-api.ts";
+import type { Limits } from "./limits.ts";
 import type { BootstrapInfo, KmsIdentity } from "./key-store.ts";
 
 /**
@@ -69,6 +70,7 @@ export interface DecidingPorts {
   readonly decisions: DecisionStore;
   readonly log: KmsLog;
   readonly policy: KmsPolicy;
+  readonly limits: Limits;
   /** Absent where the KMS does not run in a CVM. */
   readonly self?: SelfAttestation | undefined;
 }
