@@ -1,6 +1,11 @@
+import { spawn } from "node:child_process";
+import { randomUUID } from "node:crypto";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import process from "node:process";
+import { fileURLToPath } from "node:url";
+import { stringify } from "smol-toml";
 import { serveHttp } from "#adapters/http-server.ts";
 import { makeTlsFetch } from "#adapters/tls-fetch.ts";
 import { ratlsReportData } from "#core/attestation/report-data.ts";
@@ -62,30 +67,32 @@ export async function startSurroundings() {
   });
   const auth = await serveHttp(authApp.fetch, { host: "127.0.0.1", port: 0 });
 
+  const configOf = (changes: Record<string, unknown>, port = 0) => ({
+    rpc: { address: "127.0.0.1", port },
+    core: {
+      cert_dir: join(directory, "certs"),
+      database: join(directory, "kms.db"),
+      enforce_self_authorization: false,
+      attest_rpc_cert: false,
+      attestation: {
+        insecure_allow_external_trust_anchors: true,
+        root_ca: { tdx: join(directory, "root.pem") },
+        urls: { pccs: `http://127.0.0.1:${pccs.port}` },
+      },
+      auth_api: { webhook: { url: `http://127.0.0.1:${auth.port}`, timeout: "2s" } },
+      admin: { enabled: true, address: "127.0.0.1", port: 0, auth_token: "operator" },
+      onboard: { auto_bootstrap_domain: "127.0.0.1" },
+      ...changes,
+    },
+  });
+
   /** `changes` are members of `core`. By default the KMS is a process outside any CVM. */
   const start = (
     changes: Record<string, unknown> = {},
     agentSockets: readonly string[] = [],
   ): Promise<KmsService> =>
     startKms(
-      kmsConfigSchema.parse({
-        rpc: { address: "127.0.0.1", port: 0 },
-        core: {
-          cert_dir: join(directory, "certs"),
-          database: join(directory, "kms.db"),
-          enforce_self_authorization: false,
-          attest_rpc_cert: false,
-          attestation: {
-            insecure_allow_external_trust_anchors: true,
-            root_ca: { tdx: join(directory, "root.pem") },
-            urls: { pccs: `http://127.0.0.1:${pccs.port}` },
-          },
-          auth_api: { webhook: { url: `http://127.0.0.1:${auth.port}`, timeout: "2s" } },
-          admin: { enabled: true, address: "127.0.0.1", port: 0, auth_token: "operator" },
-          onboard: { auto_bootstrap_domain: "127.0.0.1" },
-          ...changes,
-        },
-      }),
+      kmsConfigSchema.parse(configOf(changes)),
       {
         version: { version: "0.1.0", rev: "unknown" },
         metrics: noMetrics,
@@ -105,6 +112,12 @@ export async function startSurroundings() {
     lines,
     pccsRequests,
     start,
+    /** As `start`, in a process of its own that a test may kill; resolves when it serves on `port`. */
+    spawn: async (port: number, changes: Record<string, unknown> = {}): Promise<KmsProcess> => {
+      const file = join(directory, `kms-${port}-${randomUUID()}.toml`);
+      await writeFile(file, stringify(configOf(changes, port)));
+      return await spawnKms(port, file);
+    },
     allow: (document: object) => writeFile(allowlist, JSON.stringify(document)),
     close: async () => {
       await Promise.all([pccs.close(), auth.close()]);
@@ -113,10 +126,46 @@ export async function startSurroundings() {
   };
 }
 
-export const baseUrl = (service: KmsService) => `https://127.0.0.1:${service.port}/prpc`;
+export interface KmsProcess {
+  readonly port: number;
+  readonly pid: number;
+  /** Ends it at once and waits until it is gone. */
+  kill(signal?: "SIGKILL" | "SIGTERM"): Promise<void>;
+}
+
+async function spawnKms(port: number, configFile: string): Promise<KmsProcess> {
+  const entry = fileURLToPath(new URL("./kms.node.ts", import.meta.url));
+  const child = spawn(process.execPath, [entry, "--config", configFile], {
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  const ended = new Promise<void>((resolve) => child.once("exit", () => resolve()));
+  let output = "";
+  const serving = new Promise<void>((resolve, reject) => {
+    const read = (chunk: Uint8Array) => {
+      output = (output + new TextDecoder().decode(chunk)).slice(-4096);
+      if (output.includes("KMS is serving")) resolve();
+    };
+    child.stdout.on("data", read);
+    child.stderr.on("data", read);
+    child.once("exit", () => reject(new Error(`The KMS ended: ${output}`)));
+  });
+  await serving;
+  return {
+    port,
+    pid: child.pid!,
+    kill: async (signal = "SIGKILL") => {
+      child.kill(signal);
+      await ended;
+    },
+  };
+}
+
+type Serving = Pick<KmsService, "port">;
+
+export const baseUrl = (service: Serving) => `https://127.0.0.1:${service.port}/prpc`;
 
 /** A client that knows nobody yet and shows nothing of itself. */
-export function stranger(service: KmsService) {
+export function stranger(service: Serving) {
   const fetch = makeTlsFetch({ verify: "none", checkHostname: false });
   return prpcClient(KMS, { baseUrl: baseUrl(service), fetch });
 }
@@ -132,13 +181,13 @@ export interface GuestOptions {
 }
 
 /** A guest that asks with evidence in its client certificate, as the reference's do. */
-export async function guest(service: KmsService, options: GuestOptions = {}) {
+export async function guest(service: Serving, options: GuestOptions = {}) {
   return prpcClient(KMS, { baseUrl: baseUrl(service), fetch: await guestFetch(service, options) });
 }
 
 /** The TLS of `guest`. */
 export async function guestFetch(
-  service: KmsService,
+  service: Serving,
   options: GuestOptions = {},
 ): Promise<FetchLike> {
   const { spec, tamper = (attestation) => attestation, bare, onServer } = options;
