@@ -21,11 +21,6 @@ import type { DeployedApp } from "../../scripts/lib/demo-flow.ts";
 import { missing, startStack, type TestStack } from "./stack.ts";
 
 const skip = missing();
-/** Eight more boots, of several minutes each where there is no KVM. */
-const more = process.env["DSTACK_E2E"] === "full"
-  ? {}
-  : { skip: "skipped: DSTACK_E2E=full, which boots more VMs" };
-
 describe("the hello app in a real VM", { ...(skip !== undefined && { skip }) }, () => {
   let stack: TestStack;
   let app: DeployedApp;
@@ -89,7 +84,7 @@ describe("the hello app in a real VM", { ...(skip !== undefined && { skip }) }, 
     assert.equal(verdict.reason?.code, "compose-hash-mismatch");
   });
 
-  test("survives a kill of dstackd, which adopts it again", more, async () => {
+  test("survives a kill of dstackd, which adopts it again", async () => {
     const { flow, stack: { ports } } = stack;
     const pid = flow.services.running("dstackd");
     assert.ok(pid !== undefined);
@@ -104,7 +99,7 @@ describe("the hello app in a real VM", { ...(skip !== undefined && { skip }) }, 
     assert.equal((await flow.findCvm("hello"))?.status, "running", `dstackd on ${ports.dstackd}`);
   });
 
-  test("keeps its key and what it wrote over a restart", more, async () => {
+  test("keeps its key and what it wrote over a restart", async () => {
     const { flow } = stack;
     const before = member(page, "journal") ?? "";
     await flow.dstack(["stop", app.vmId]);
@@ -115,7 +110,7 @@ describe("the hello app in a real VM", { ...(skip !== undefined && { skip }) }, 
     assert.equal(first(member(again, "journal") ?? ""), first(before));
   });
 
-  test("a VM that dies is seen within a second", more, async () => {
+  test("a VM that dies is seen within a second", async () => {
     const { flow } = stack;
     const serial = stack.stack.path("dstackd", "vm", app.vmId, "serial.log");
     assert.ok(statSync(serial).size > 0);
@@ -138,7 +133,7 @@ describe("the hello app in a real VM", { ...(skip !== undefined && { skip }) }, 
     await flow.dstack(["rm", app.vmId, "--force"]);
   });
 
-  test("an app-compose changed on the host after creation does not start", more, async () => {
+  test("an app-compose changed on the host after creation does not start", async () => {
     const { flow } = stack;
     const created = await flow.dstack<DeployedApp>([
       "deploy",
@@ -161,7 +156,6 @@ describe("the hello app in a real VM", { ...(skip !== undefined && { skip }) }, 
 
   test(
     "a compose the allowlist does not name gets no keys, and the reason is shown",
-    more,
     async () => {
       const { flow } = stack;
       const created = await flow.dstack<DeployedApp>([
@@ -184,7 +178,7 @@ describe("the hello app in a real VM", { ...(skip !== undefined && { skip }) }, 
     },
   );
 
-  test("a KMS that is down at boot is waited for", more, async () => {
+  test("a KMS that is down at boot is waited for", async () => {
     const { flow } = stack;
     await flow.services.stop("kms");
     const created = await flow.dstack<DeployedApp>([
@@ -227,7 +221,7 @@ describe("the hello app in a real VM", { ...(skip !== undefined && { skip }) }, 
     return dir;
   }
 
-  test("a rootfs with one flipped byte stops the boot and says why", more, async () => {
+  test("a rootfs with one flipped byte stops the boot and says why", async () => {
     const { flow } = stack;
     const name = "dstack-dev-0.1.0-flipped";
     const dir = imageCopy(name, "rootfs.img.parted.verity");
