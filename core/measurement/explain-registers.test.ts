@@ -1,18 +1,12 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { bootableKernel, tdxFirmware } from "../../tests/fixtures/tdx-image.ts";
+import { IMAGE_FILES } from "../../tests/fixtures/image-folder.ts";
 import { AppError } from "../errors/app-error.ts";
 import { explainRegisters, type MeasuredVm } from "./explain-registers.ts";
 import { parseVmConfig, type VmConfig } from "./vm-config.ts";
 
-const FILES = {
-  firmware: tdxFirmware(),
-  kernel: bootableKernel(0x3004),
-  initrd: new Uint8Array(5000).fill(7),
-  cmdline: `console=ttyS0 dstack.rootfs_hash=${"ab".repeat(32)} dstack.rootfs_size=4096`,
-};
 const BASE: MeasuredVm = {
-  files: FILES,
+  files: IMAGE_FILES,
   config: parseVmConfig(JSON.stringify({ cpu_count: 2, memory_size: 2 ** 31 })),
 };
 const withConfig = (change: Partial<VmConfig>): MeasuredVm => ({
@@ -59,11 +53,11 @@ test("each input moves the registers that hold it", async () => {
 });
 
 test("parts of the image are inputs too, and all of them are told in order", async () => {
-  const initrd = FILES.initrd.slice();
+  const initrd = IMAGE_FILES.initrd.slice();
   initrd[9]! ^= 1;
-  const cmdline = `${FILES.cmdline} quiet`;
+  const cmdline = `${IMAGE_FILES.cmdline} quiet`;
   const after = {
-    files: { ...FILES, initrd, cmdline },
+    files: { ...IMAGE_FILES, initrd, cmdline },
     config: { ...BASE.config, numGpus: 1, numNvswitches: 2 },
   };
   const moves = await explainRegisters(BASE, after);

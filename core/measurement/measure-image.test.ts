@@ -1,11 +1,11 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { ByteWriter } from "../bytes/byte-writer.ts";
+import { IMAGE_FILES } from "../../tests/fixtures/image-folder.ts";
 import {
   bootableKernel,
   KERNEL_CERTIFICATE_DIRECTORY,
   KERNEL_OPTIONAL_HEADER,
-  tdxFirmware,
 } from "../../tests/fixtures/tdx-image.ts";
 import { toHex } from "../bytes/bytes.ts";
 import { AppError } from "../errors/app-error.ts";
@@ -110,12 +110,6 @@ test("the command line is measured as UTF-16 with QEMU's initrd argument", async
   );
 });
 
-const FILES = {
-  firmware: tdxFirmware(),
-  kernel: kernel(),
-  initrd: new Uint8Array(5000).fill(7),
-  cmdline: `console=ttyS0 dstack.rootfs_hash=${"ab".repeat(32)} dstack.rootfs_size=4096`,
-};
 const ACPI = {
   loader: new Uint8Array(48).fill(1),
   rsdp: new Uint8Array(48).fill(2),
@@ -123,12 +117,12 @@ const ACPI = {
 };
 
 test("an image and its measurement document predict the same registers", async () => {
-  const encoded = encodeTdxMeasurementDocument(await measureTdxImage(FILES));
+  const encoded = encodeTdxMeasurementDocument(await measureTdxImage(IMAGE_FILES));
   const document = parseTdxMeasurementDocument(encoded);
   for (const memoryBytes of [2 * GIB, 0xb0000000, 16 * GIB]) {
     for (const twoPass of [false, true]) {
       const shape = { memoryBytes, twoPass, acpiDigests: ACPI };
-      const fromImage = await new MeasuredImage(FILES).measure({
+      const fromImage = await new MeasuredImage(IMAGE_FILES).measure({
         ...shape,
         kernelHeader: "patched",
       });
@@ -139,8 +133,11 @@ test("an image and its measurement document predict the same registers", async (
 
 test("only the image itself predicts other memory sizes", async () => {
   const shape = { memoryBytes: GIB, twoPass: false, acpiDigests: ACPI };
-  const registers = await new MeasuredImage(FILES).measure({ ...shape, kernelHeader: "patched" });
-  const lite = await new MeasuredImage(FILES).measure({
+  const registers = await new MeasuredImage(IMAGE_FILES).measure({
+    ...shape,
+    kernelHeader: "patched",
+  });
+  const lite = await new MeasuredImage(IMAGE_FILES).measure({
     ...shape,
     memoryBytes: 2 * GIB,
     kernelHeader: "patched",
@@ -152,9 +149,12 @@ test("only the image itself predicts other memory sizes", async () => {
 });
 
 test("QEMU from 10.2 on shows the kernel as shipped, whatever the memory size", async () => {
-  const normalised = { ...FILES, kernel: normalizeKernelHeader(FILES.kernel, FILES.initrd.length) };
+  const normalised = {
+    ...IMAGE_FILES,
+    kernel: normalizeKernelHeader(IMAGE_FILES.kernel, IMAGE_FILES.initrd.length),
+  };
   const rtmr1 = async (
-    files: typeof FILES,
+    files: typeof IMAGE_FILES,
     memoryBytes: number,
     kernelHeader: "patched" | "as-shipped",
   ) =>
@@ -167,14 +167,14 @@ test("QEMU from 10.2 on shows the kernel as shipped, whatever the memory size", 
       }))
         .rtmrs[1],
     );
-  const patched = await rtmr1(FILES, 2 * GIB, "patched");
+  const patched = await rtmr1(IMAGE_FILES, 2 * GIB, "patched");
   assert.equal(await rtmr1(normalised, 2 * GIB, "as-shipped"), patched);
   assert.equal(await rtmr1(normalised, GIB, "as-shipped"), patched);
-  assert.notEqual(await rtmr1(FILES, 2 * GIB, "as-shipped"), patched);
+  assert.notEqual(await rtmr1(IMAGE_FILES, 2 * GIB, "as-shipped"), patched);
 });
 
 test("a configuration decides passes, kernel header and ACPI tables", async () => {
-  const image = new MeasuredImage(FILES);
+  const image = new MeasuredImage(IMAGE_FILES);
   const registers = async (members: Record<string, unknown>) =>
     await image.measureVm(parseVmConfig(JSON.stringify({ memory_size: GIB, ...members })));
   for (const release of ["8.2.2", "9.1.0", "10.0.0", "11.1.3"]) {
@@ -184,7 +184,7 @@ test("a configuration decides passes, kernel header and ACPI tables", async () =
     )));
     assert.deepEqual(
       await registers(config),
-      await new MeasuredImage(FILES).measure({
+      await new MeasuredImage(IMAGE_FILES).measure({
         memoryBytes: GIB,
         twoPass: release.startsWith("8."),
         kernelHeader: release.startsWith("11.") ? "as-shipped" : "patched",
@@ -202,11 +202,14 @@ test("a configuration decides passes, kernel header and ACPI tables", async () =
 });
 
 test("what no verifier could predict is refused when an image is measured", async () => {
-  const withVariable = FILES.firmware.slice();
+  const withVariable = IMAGE_FILES.firmware.slice();
   withVariable[0x64] = 0;
   await assert.rejects(
-    measureTdxImage({ ...FILES, firmware: withVariable }),
+    measureTdxImage({ ...IMAGE_FILES, firmware: withVariable }),
     (error) => error instanceof AppError && error.code === "measurement/unsupported",
   );
-  await assert.rejects(measureTdxImage({ ...FILES, cmdline: "console=ttyS0" }), /rootfs_hash/);
+  await assert.rejects(
+    measureTdxImage({ ...IMAGE_FILES, cmdline: "console=ttyS0" }),
+    /rootfs_hash/,
+  );
 });
