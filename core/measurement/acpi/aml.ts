@@ -195,7 +195,6 @@ export const logicalAnd = (a: Aml, b: Aml): Aml => operation(0x90, a, b);
 export const logicalOr = (a: Aml, b: Aml): Aml => operation(0x91, a, b);
 export const not = (value: Aml): Aml => operation(0x92, value);
 export const equal = (a: Aml, b: Aml): Aml => operation(0x93, a, b);
-export const greater = (a: Aml, b: Aml): Aml => operation(0x94, a, b);
 export const less = (a: Aml, b: Aml): Aml => operation(0x95, a, b);
 export const toBuffer = (value: Aml, to: Aml): Aml => operation(0x96, value, to);
 export const toHexString = (value: Aml, to: Aml): Aml => operation(0x98, value, to);
