@@ -12,7 +12,10 @@ import type { FetchLike } from "#core/http/fetch-like.ts";
 import { collateralToJson, parseCollateralJson } from "#core/tdx/collateral.ts";
 import { INTEL_SGX_ROOT_CA } from "#core/tdx/intel-root.ts";
 import { parseX509Certificate } from "#core/x509/x509-certificate.ts";
+import { MeasuredImage } from "#core/measurement/measure-image.ts";
+import { parseVmConfig } from "#core/measurement/vm-config.ts";
 import { fakeApi } from "#host-daemon/api/fake-api.fixture.ts";
+import { IMAGE_FILES, imageFolderFiles, imageHashOf } from "../tests/fixtures/image-folder.ts";
 import { simulatedCvm, type SimulatedCvmSpec } from "../tests/simulated-cvm.ts";
 import { vectorBytes, vectorTest, vectorText } from "../tests/vectors.ts";
 import { fetchOf, terminal, type TerminalOptions } from "./terminal.fixture.ts";
@@ -300,4 +303,28 @@ test("a PCCS or an app that does not answer is exit 1, not a refusal", async () 
   const badGateway = await appStack({}, { tlsFetch: () => broken }).verify();
   assert.equal(badGateway.code, 1);
   assert.match(badGateway.stderr, /answered 502: <html>/);
+});
+
+test("a CVM of the legacy variant is judged with its image's folder", async () => {
+  const image = await imageFolderFiles();
+  const imageHash = toHex(imageHashOf(image));
+  const config = { os_image_hash: imageHash, cpu_count: 2, memory_size: 2 ** 30 };
+  const registers = await new MeasuredImage(IMAGE_FILES).measureVm(
+    parseVmConfig(JSON.stringify(config)),
+  );
+  const legacy = { ...config, host_share_mode: "", qemu_version: null, tdx_measurement: null };
+  const spec = { registers, config: { ...legacy, tdx_attestation_variant: "legacy" } };
+  const files = Object.fromEntries([...image].map(([name, bytes]) => [`img/${name}`, bytes]));
+  const { dstack, simulated } = appStack(spec, {
+    files: { ...files, "img/digest.txt": `${imageHash}\n` },
+  });
+  const argv = ["verify", "attestation", "attestation.bin", ...simulated];
+  const alone = await dstack(...argv);
+  assert.equal(alone.code, 3);
+  assert.match(alone.stdout, /REFUSED \(required-check-not-run\).*os-image/);
+  const proven = await dstack(...argv, "--image", "img/");
+  assert.deepEqual([proven.code, proven.stderr], [0, ""]);
+  assert.match(proven.stdout, new RegExp(`✓ os-image .*${imageHash}`));
+  const other = await dstack(...argv, "--image-hash", "00".repeat(32));
+  assert.equal(other.code, 3);
 });

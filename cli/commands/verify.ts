@@ -1,6 +1,7 @@
 import type { Command } from "commander";
 import { agentUrlOf, challengeApp, idInUrl } from "#core/attestation/app-evidence.ts";
 import { type AppraisalInput, appraise } from "#core/attestation/appraise.ts";
+import { registersFromFolder } from "#core/attestation/image-registers.ts";
 import { expectationOfId } from "#core/attestation/launch-events.ts";
 import { checksOf, policyWith, QUOTE_POLICY } from "#core/attestation/policy.ts";
 import type { Reference } from "#core/attestation/reference.ts";
@@ -23,6 +24,7 @@ import { fetchCollateral, INTEL_PCS_URL } from "#core/tdx/pccs-client.ts";
 import { parseQuote, type Quote } from "#core/tdx/quote.ts";
 import { TCB_STATUSES, type TcbStatus } from "#core/tdx/tcb-status.ts";
 import { type CliPorts, dataOf, dstackdClient, type GlobalOptions } from "../context.ts";
+import { imageFolder } from "../image-folder.ts";
 import { readInput, readInputText } from "../input-file.ts";
 
 /** Exit status of a refusal, so that scripts can tell it from a failure to verify at all. */
@@ -38,8 +40,8 @@ interface TrustOptions extends GlobalOptions {
   readonly allowAdvisory?: string;
 }
 
-interface AppOptions extends TrustOptions {
-  readonly ca?: string;
+/** What the evidence is compared with. */
+interface ReferenceOptions extends TrustOptions {
   readonly kmsCa?: string;
   readonly appId?: string;
   readonly instanceId?: string;
@@ -49,24 +51,21 @@ interface AppOptions extends TrustOptions {
   readonly imageHash?: string;
 }
 
+interface AppOptions extends ReferenceOptions {
+  readonly ca?: string;
+}
+
 export function addVerify(program: Command, ports: CliPorts): void {
   const verify = program.command("verify")
     .description("Decide whether to trust evidence; exits 3 when it is refused");
 
-  withTrustOptions(verify.command("app"))
+  withReferenceOptions(withTrustOptions(verify.command("app")))
     .description("Challenge a running app and verify all of it")
     .argument(
       "<url-or-app-id>",
       "the app's URL, or its app or instance id on this dstackd's gateway",
     )
     .option("--ca <file>", "PEM CA of the gateway's certificate; the system's, unless given")
-    .option("--kms-ca <file>", "PEM root certificate of the KMS the app must have its keys from")
-    .option("--app-id <hex>", "app id it must have; the URL's, unless that is the instance's")
-    .option("--instance-id <hex>", "instance id it must have")
-    .option("--compose <file>", "app-compose.json the app must run")
-    .option("--compose-hash <hex>", "its SHA-256, instead of the file")
-    .option("--image <dir>", "guest image that must have booted")
-    .option("--image-hash <hex>", "its digest, instead of the folder")
     .addHelpText(
       "after",
       "\nExample:\n  $ dstack verify app https://4f2a….example.org --compose app-compose.json",
@@ -76,7 +75,7 @@ export function addVerify(program: Command, ports: CliPorts): void {
       finish(await verifyApp(target, options, ports), options, ports);
     });
 
-  withTrustOptions(verify.command("attestation"))
+  withReferenceOptions(withTrustOptions(verify.command("attestation")))
     .description("Verify a saved attestation (V0 or V1 container, raw or hex)")
     .argument("<file>", "the attestation")
     .addHelpText(
@@ -84,12 +83,15 @@ export function addVerify(program: Command, ports: CliPorts): void {
       "\nExample:\n  $ dstack verify attestation app.bin --time 2026-03-01T00:00:00Z",
     )
     .action(async (file: string, _own: unknown, command: Command) => {
-      const options = command.optsWithGlobals<TrustOptions>();
+      const options = command.optsWithGlobals<ReferenceOptions>();
       const attestation = decodeAttestation(rawOrHex(await readInput(file, ports)));
       const { platform } = attestation;
       const quote = platform.kind === "tdx" ? parseQuote(platform.quote) : undefined;
       const input = await trustInput(options, quote, ports);
-      finish(await appraise({ ...input, attestation }), options, ports);
+      const reference = await referenceOf(options, ports);
+      const require = checksOf(reference, undefined);
+      const policy = policyWith({ ...input.policy!, require });
+      finish(await appraise({ ...input, attestation, reference, policy }), options, ports);
     });
 
   withTrustOptions(verify.command("quote"))
@@ -107,6 +109,20 @@ export function addVerify(program: Command, ports: CliPorts): void {
       const policy = { ...input.policy!, required: QUOTE_POLICY.required };
       finish(await appraise({ ...input, policy, attestation: { quote: bytes } }), options, ports);
     });
+}
+
+function withReferenceOptions(command: Command): Command {
+  return command
+    .option("--kms-ca <file>", "PEM root certificate of the KMS the app must have its keys from")
+    .option("--app-id <hex>", "app id it must have; of an app's URL, unless that is the instance's")
+    .option("--instance-id <hex>", "instance id it must have")
+    .option("--compose <file>", "app-compose.json the app must run")
+    .option("--compose-hash <hex>", "its SHA-256, instead of the file")
+    .option(
+      "--image <dir>",
+      "guest image that must have booted; legacy CVMs cannot be judged without",
+    )
+    .option("--image-hash <hex>", "its digest, instead of the folder");
 }
 
 function withTrustOptions(command: Command): Command {
@@ -213,14 +229,15 @@ async function parseTrustAnchorFile(
   return parseTrustAnchor(name, await readInput(path, ports), { simulated });
 }
 
-async function referenceOf(options: AppOptions, ports: CliPorts): Promise<Reference> {
+async function referenceOf(options: ReferenceOptions, ports: CliPorts): Promise<Reference> {
   const compose = options.compose !== undefined
     ? composeHash(await readInput(options.compose, ports))
     : options.composeHash !== undefined
     ? fromHex(options.composeHash, "--compose-hash", 32)
     : undefined;
-  const imageHash = options.image !== undefined
-    ? (await readInputText(`${options.image.replace(/\/+$/, "")}/digest.txt`, ports)).trim()
+  const directory = options.image?.replace(/(?<=.)\/+$/, "");
+  const imageHash = directory !== undefined
+    ? (await readInputText(`${directory}/digest.txt`, ports)).trim()
     : options.imageHash;
   const kmsCa = options.kmsCa === undefined
     ? undefined
@@ -231,6 +248,9 @@ async function referenceOf(options: AppOptions, ports: CliPorts): Promise<Refere
       { instanceId: fromHex(options.instanceId, "--instance-id", 20) }),
     ...(compose && { composeHash: compose }),
     ...(imageHash !== undefined && { osImageHashes: [fromHex(imageHash, "image digest", 32)] }),
+    ...(directory !== undefined && {
+      registersOf: registersFromFolder(imageFolder(directory, ports)),
+    }),
     ...(kmsCa && { keyProvider: { name: "kms", id: toHex(kmsCa.publicKey) } }),
   };
 }
