@@ -3,6 +3,7 @@ import { test } from "node:test";
 import { toHex } from "#core/bytes/bytes.ts";
 import { MeasuredImage } from "#core/measurement/measure-image.ts";
 import { parseVmConfig } from "#core/measurement/vm-config.ts";
+import { encodeSnpMeasurementDocument } from "#core/sev-snp/measurement-document.ts";
 import { IMAGE_FILES, imageFolderFiles, imageHashOf } from "../tests/fixtures/image-folder.ts";
 import { terminal } from "./terminal.fixture.ts";
 
@@ -116,6 +117,49 @@ test("what cannot be measured is said, with an exit status", async () => {
     assert.match(stderr, message);
     assert.equal(code, exit, stderr);
   }
+});
+
+// spec/attestation.md 5.7: the synthetic launch and its digest
+test("measure --tee snp prints the launch digest of an image that has a document for it", async () => {
+  const document = encodeSnpMeasurementDocument({
+    cmdline: `console=ttyS0 dstack.rootfs_hash=${"33".repeat(32)}`,
+    ovmfHash: new Uint8Array(48).fill(0x44),
+    kernelHash: new Uint8Array(32).fill(0x55),
+    initrdHash: new Uint8Array(32).fill(0x66),
+    hashesTableGpa: 0x801000,
+    resetEip: 0xfffffff0,
+    sections: [
+      { gpa: 0x100000, size: 0x2000, type: 1 },
+      { gpa: 0x800000, size: 0x1000, type: 0x10 },
+      { gpa: 0x810000, size: 0x1000, type: 2 },
+      { gpa: 0x820000, size: 0x1000, type: 3 },
+    ],
+  });
+  const image = await imageFolderFiles(
+    IMAGE_FILES,
+    new Map([["measurement.snp.cbor", document]]),
+  );
+  const { dstack } = terminal({
+    files: Object.fromEntries([...image].map(([name, bytes]) => [`snp/${name}`, bytes])),
+  });
+  const argv = ["measure", "--image", "snp", "--tee", "snp", "--cpu", "2"];
+  const { code, stdout } = await dstack(...argv, "--json");
+  assert.equal(code, 0);
+  assert.deepEqual(JSON.parse(stdout), {
+    launch_digest:
+      "88b48404819692fd2a5068f1a07bf1973bbcaa1314adc670705f9388762a759faf889f8e2c71fe1ec892554415257960",
+    os_image_hash: toHex(imageHashOf(image)),
+    vcpus: 2,
+    vcpu_type: "EPYC-v4",
+    guest_features: 1,
+  });
+  assert.match((await dstack(...argv)).stdout, /^Launch +88b48404/m);
+  const other = await dstack(...argv, "--vcpu-type", "Opteron");
+  assert.match(other.stderr, /processor model "Opteron" is unknown/);
+  const tdxOnly = await terminalWithImage();
+  const refused = await tdxOnly.dstack("measure", "--image", "img", "--tee", "snp");
+  assert.equal(refused.code, 1);
+  assert.match(refused.stderr, /no measurement\.snp\.cbor/);
 });
 
 test("explain names the input behind each register", async () => {

@@ -15,11 +15,17 @@ import { MeasuredImage, type TdxImageFiles, vmShapeOf } from "#core/measurement/
 import { parseTdxMeasurementDocument } from "#core/measurement/tdx-measurement-document.ts";
 import {
   type ImageFolder,
+  readListedFile,
   readTdxFiles,
   type VerifiedImage,
   verifyImage,
 } from "#core/measurement/verified-image.ts";
 import { qemuReleaseOf, type VmConfig, vmConfigMembers } from "#core/measurement/vm-config.ts";
+import { snpLaunchDigest } from "#core/sev-snp/launch-digest.ts";
+import {
+  parseSnpMeasurementDocument,
+  SNP_DOCUMENT_NAME,
+} from "#core/sev-snp/measurement-document.ts";
 import type { CliPorts, GlobalOptions } from "../context.ts";
 import { imageFolder } from "../image-folder.ts";
 import {
@@ -35,6 +41,8 @@ interface MeasureOptions extends GlobalOptions, ShapeOptions {
   readonly imageHash?: string;
   readonly vmConfig?: string;
   readonly variant: VariantPolicy;
+  readonly tee: "tdx" | "snp";
+  readonly vcpuType: string;
 }
 
 interface ExplainOptions extends GlobalOptions {
@@ -44,7 +52,9 @@ interface ExplainOptions extends GlobalOptions {
 
 export function addMeasure(program: Command, ports: CliPorts): void {
   const measure = program.command("measure")
-    .description("Predict MRTD and RTMR0-2 of a guest image in a VM of some shape")
+    .description(
+      "Predict what a guest image in a VM of some shape measures: TDX registers, SNP launch",
+    )
     .option("--image <dir>", "guest image, every listed file of which is checked")
     .option("--image-hash <hex>", "refuse another image than the one of this digest")
     .option("--vm-config <file>", "the shape as vm_config JSON; options below change it")
@@ -56,6 +66,11 @@ export function addMeasure(program: Command, ports: CliPorts): void {
         .choices(VARIANT_POLICIES).default("auto"),
     );
   withShapeOptions(measure)
+    .addOption(
+      new Option("--tee <tee>", "MRTD and RTMR0-2 of TDX, or the launch digest of SEV-SNP")
+        .choices(["tdx", "snp"]).default("tdx"),
+    )
+    .option("--vcpu-type <model>", "QEMU's processor model, for SEV-SNP", "EPYC-v4")
     .addHelpText(
       "after",
       "\nExample:\n  $ dstack measure --image images/dstack-0.1.0 --cpu 4 --memory 8G --qemu 10.1.0 --json",
@@ -66,7 +81,13 @@ export function addMeasure(program: Command, ports: CliPorts): void {
       const base = options.vmConfig === undefined
         ? undefined
         : await readShapeFile(options.vmConfig, ports);
-      const config = await configFor(shapeOf(options, base), options.variant, verified);
+      const shape = shapeOf(options, base);
+      if (options.tee === "snp") {
+        const launch = await measureSnp(folder, verified, shape.cpuCount, options.vcpuType);
+        ports.print(options.json ? JSON.stringify(launch, undefined, 2) : renderSnp(launch));
+        return;
+      }
+      const config = configFor(shape, options.variant, verified);
       const registers = config.tdxAttestationVariant === "lite"
         ? await measureDocument(config)
         : await new MeasuredImage(await readTdxFiles(folder, verified)).measureVm(config);
@@ -120,11 +141,11 @@ async function readFiles(directory: string | undefined, ports: CliPorts): Promis
 }
 
 /** What a VMM would tell the guest of this shape and image. */
-async function configFor(
+function configFor(
   shape: VmConfig,
   policy: VariantPolicy,
   { osImageHash, manifest, checksumFile, tdxMeasurement }: VerifiedImage,
-): Promise<VmConfig> {
+): VmConfig {
   const { tdxMeasurement: _, ovmfVariant: _other, ...rest } = shape;
   const hasDocument = tdxMeasurement !== undefined;
   return {
@@ -140,6 +161,41 @@ async function configFor(
 async function measureDocument(config: VmConfig): Promise<ExpectedRegisters> {
   const document = parseTdxMeasurementDocument(config.tdxMeasurement!.measurement);
   return expectedTdxRegisters({ ...await vmShapeOf(config), document });
+}
+
+/** SEV_FEATURES as dstack starts its guests: SNP is active, nothing else. */
+const GUEST_FEATURES = 1;
+
+async function measureSnp(
+  folder: ImageFolder,
+  verified: VerifiedImage,
+  vcpus: number,
+  vcpuType: string,
+) {
+  const bytes = await readListedFile(folder, verified, SNP_DOCUMENT_NAME);
+  if (bytes === undefined) {
+    throw new AppError(
+      "measurement/unsupported",
+      `The image is not for SEV-SNP: it has no ${SNP_DOCUMENT_NAME}`,
+    );
+  }
+  const document = parseSnpMeasurementDocument(bytes);
+  const digest = snpLaunchDigest({ ...document, vcpus, vcpuType, guestFeatures: GUEST_FEATURES });
+  return {
+    launch_digest: toHex(digest),
+    os_image_hash: toHex(verified.osImageHash),
+    vcpus,
+    vcpu_type: vcpuType,
+    guest_features: GUEST_FEATURES,
+  };
+}
+
+function renderSnp(launch: Awaited<ReturnType<typeof measureSnp>>): string {
+  return [
+    `OS image  ${launch.os_image_hash}`,
+    `vCPUs     ${launch.vcpus} ${launch.vcpu_type}`,
+    `Launch    ${launch.launch_digest}`,
+  ].join("\n");
 }
 
 /** Register names and the order of members are those of the reference's measuring tool. */

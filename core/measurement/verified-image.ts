@@ -82,6 +82,15 @@ export async function readTdxFiles(
   return { firmware: files[0], kernel: files[1], initrd: files[2], cmdline };
 }
 
+/** A small file, if the verified image lists it: a measurement document, say. */
+export async function readListedFile(
+  folder: ImageFolder,
+  { checksums }: VerifiedImage,
+  name: string,
+): Promise<Uint8Array | undefined> {
+  return checksums.has(name) ? await readListed(folder, name, checksums) : undefined;
+}
+
 async function checkFile(folder: ImageFolder, name: string, listed: Uint8Array): Promise<void> {
   const actual = await folder.sha256(name);
   if (actual === undefined) throw mismatch(`${name} is missing`);
