@@ -67,6 +67,9 @@ const RULES = [
 export function requireLaunchEvents(events: readonly RuntimeEvent[]): void {
   const launch = launchEventsOf(events);
   const boundary = launch.findIndex(({ event }) => event === BOOT_MR_DONE);
+  if (boundary === -1) {
+    throw refusal("launch-event-missing", `The log has no ${BOOT_MR_DONE} event`);
+  }
   for (const { name, required, lengths, bootTime } of RULES) {
     const at = indexesOf(launch, name);
     if (at.length === 0 && required) {

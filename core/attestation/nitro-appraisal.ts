@@ -110,7 +110,11 @@ async function appraiseDocument(
 ): Promise<AppraisedDocument | undefined> {
   const { checks } = appraisal;
   const document = checks.attempt(() => {
-    const parsed = refusing("evidence-malformed", () => parseNitroDocument(bytes));
+    const parsed = refusing(
+      "evidence-malformed",
+      () => parseNitroDocument(bytes),
+      "evidence-unsupported",
+    );
     if (parsed.kind === kind) return parsed;
     throw refusal("evidence-unsupported", `The document is of another kind than ${kind}`);
   });

@@ -31,7 +31,7 @@ export async function appraiseQuote(
 ): Promise<AppraisedQuote | undefined> {
   const { checks } = appraisal;
   const quote = checks.attempt(() => {
-    const parsed = refusing("evidence-malformed", () => parseQuote(bytes));
+    const parsed = refusing("evidence-malformed", () => parseQuote(bytes), "evidence-unsupported");
     refusing("evidence-unsupported", () => requireKind(parsed));
     return parsed;
   });

@@ -42,7 +42,7 @@ export async function appraiseSnp(
   const { checks, reference } = appraisal;
   const { stack } = attestation;
   const report = checks.attempt(() =>
-    refusing("evidence-malformed", () => parseSnpReport(evidence.report))
+    refusing("evidence-malformed", () => parseSnpReport(evidence.report), "evidence-unsupported")
   );
   if (!report) return;
   checks.pass("evidence-format", `A version ${report.version} report`);

@@ -103,13 +103,17 @@ export function reasonOf(error: unknown): RefusalReason | undefined {
   return error.fields["reason"] as RefusalReason | undefined;
 }
 
-/** Runs a parser over evidence; what it calls malformed input becomes a refusal of that code. */
-export function refusing<T>(code: ReasonCode, parse: () => T): T {
+/**
+ * Runs a parser over evidence; what it calls malformed input becomes a refusal of that code, and what
+ * it calls unsupported one of the code `unsupported`.
+ */
+export function refusing<T>(code: ReasonCode, parse: () => T, unsupported: ReasonCode = code): T {
   try {
     return parse();
   } catch (error) {
     if (error instanceof AppError && error.code.startsWith("input/")) {
-      throw refusal(code, error.message, error);
+      const reason = error.code === "input/unsupported" ? unsupported : code;
+      throw refusal(reason, error.message, error);
     }
     throw error;
   }

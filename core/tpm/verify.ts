@@ -84,7 +84,11 @@ async function isSignedBy(
  * the log has events of a register, they replay to its value. Throws `attestation/refused`.
  */
 export function pcrsOfTpmQuote(quote: TpmQuoteParts): TpmPcrs {
-  const attest = refusing("evidence-malformed", () => parseTpmAttest(quote.message));
+  const attest = refusing(
+    "evidence-malformed",
+    () => parseTpmAttest(quote.message),
+    "evidence-unsupported",
+  );
   const { selections, pcrDigest } = attest;
   if (selections.some(({ hash }) => hash !== TPM_ALG.sha256)) {
     throw refusal("evidence-unsupported", "The TPM's quote is over registers of another hash");

@@ -2,6 +2,7 @@ import { caseOf } from "./case-spec.ts";
 import type { ConformanceCase } from "./case.ts";
 import { chainCases } from "./chain-cases.ts";
 import { collateralCases } from "./collateral-cases.ts";
+import { cvmCases } from "./cvm-cases.ts";
 import { quoteCases } from "./quote-cases.ts";
 import { SCENE_KINDS } from "./scene.ts";
 import { tcbCases } from "./tcb-cases.ts";
@@ -20,4 +21,5 @@ export function* conformanceCases(): Generator<ConformanceCase> {
       for (const spec of casesOf(kind)) yield caseOf(kind, group, spec);
     }
   }
+  yield* cvmCases();
 }

@@ -214,13 +214,13 @@ function trustCases(kind: SceneKind): CaseSpec[] {
     refused("certificate-untrusted", "PCK chain without the platform CA", ({ chains }) => {
       chains.pck = ["pck", "root"];
     }),
-    refused("certificate-usage-invalid", "PCK chain in reverse order", ({ chains }) => {
+    refused("certificate-untrusted", "PCK chain in reverse order", ({ chains }) => {
       chains.pck = ["root", "platformCa", "pck"];
-    }, { patch: ({ collateral }) => void collateral }),
+    }),
     refused("certificate-untrusted", "a certificate twice in the PCK chain", ({ chains }) => {
       chains.pck = ["pck", "pck", "platformCa", "root"];
     }),
-    refused("certificate-usage-invalid", "TCB signing certificate in place of the PCK", (scene) => {
+    refused("certificate-untrusted", "TCB signing certificate in place of the PCK", (scene) => {
       scene.chains.pck = ["tcbSigner", "platformCa", "root"];
     }),
     refused(

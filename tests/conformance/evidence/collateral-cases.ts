@@ -36,7 +36,7 @@ export function collateralCases(kind: SceneKind): CaseSpec[] {
       qeIdentity.id = isTdx ? "QE" : "TD_QE";
     }),
     spoiled(
-      "collateral-signature-invalid",
+      "collateral-malformed",
       "TCB info and QE identity in each other's place",
       (m) => {
         const { collateral } = m;

@@ -1,4 +1,4 @@
-import { toHex } from "#core/bytes/bytes.ts";
+import { concatBytes, toHex } from "#core/bytes/bytes.ts";
 import { accepted, type CaseSpec, refused, spoiled } from "./case-spec.ts";
 import { keyOf } from "./pki.ts";
 import { filled, type Material, offsetsOf, type SceneKind } from "./scene.ts";
@@ -18,13 +18,7 @@ export function quoteCases(kind: SceneKind): CaseSpec[] {
     spoiled(malformed, `quote cut off after ${length} bytes`, (m) => {
       m.quote = m.quote.slice(0, length);
     });
-  const extended = (title: string, tail: Uint8Array) => (m: Material) => {
-    const quote = new Uint8Array(m.quote.length + tail.length);
-    quote.set(m.quote);
-    quote.set(tail, m.quote.length);
-    m.quote = quote;
-    return title;
-  };
+  const extend = (m: Material, tail: Uint8Array) => void (m.quote = concatBytes(m.quote, tail));
   const u32 = (offset: number, change: (value: number) => number) => ({ quote }: Material) => {
     const view = new DataView(quote.buffer, quote.byteOffset);
     view.setUint32(offset, change(view.getUint32(offset, true)), true);
@@ -33,14 +27,14 @@ export function quoteCases(kind: SceneKind): CaseSpec[] {
     accepted("nothing is wrong", () => {}),
     {
       title: "zero padding behind the quote",
-      patch: (m) => void extended("", filled(70, 0))(m),
+      patch: (m) => void extend(m, filled(70, 0)),
       expect: { outcome: "accepted", status: "UpToDate" },
     },
-    spoiled(malformed, "a byte behind the quote", (m) => void extended("", filled(1, 1))(m)),
+    spoiled(malformed, "a byte behind the quote", (m) => void extend(m, filled(1, 1))),
     spoiled(malformed, "padding whose last byte is not zero", (m) => {
-      extended("", Uint8Array.from([...filled(69, 0), 1]))(m);
+      extend(m, Uint8Array.from([...filled(69, 0), 1]));
     }),
-    spoiled(malformed, "a quote behind the quote", (m) => void extended("", m.quote)(m)),
+    spoiled(malformed, "a quote behind the quote", (m) => void extend(m, m.quote)),
     spoiled(malformed, "no quote at all", (m) => void (m.quote = new Uint8Array(0))),
     ...[
       1,
@@ -53,11 +47,10 @@ export function quoteCases(kind: SceneKind): CaseSpec[] {
       at.authLength + 3,
       at.signature,
       at.attestationKey,
-      at.certificationType,
+      at.attestationKey + 40,
       at.qeReport,
       at.qeReportSignature,
       at.qeAuthLength,
-      at.innerType,
       at.innerLength,
       at.chain,
       at.chain + 500,
