@@ -89,11 +89,11 @@ const STEPS: readonly Step[] = [
   },
   {
     name: "conformance",
-    what: "our predictions beside what other programs make",
+    what: "our predictions and verdicts beside those of other programs",
     commands: () => [
       ["scripts/host-tools"],
       ["scripts/host-tools", "--older"],
-      nodeTest(tests("tests/conformance/*.test.ts")),
+      nodeTest(tests("tests/conformance/**/*.test.ts")),
     ],
     timeoutMs: 600_000,
   },

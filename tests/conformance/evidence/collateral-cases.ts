@@ -13,7 +13,9 @@ const TEXTS = [
 export function collateralCases(kind: SceneKind): CaseSpec[] {
   const isTdx = kind !== "sgx-v3";
   return [
-    ...TEXTS.flatMap((text) => signedTextCases(kind, ...text)),
+    ...TEXTS.flatMap(([name, json, member, signer]) =>
+      signedTextCases(kind, name, json, member, signer)
+    ),
     {
       title: "no collateral",
       kind: "binding",
