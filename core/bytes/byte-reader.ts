@@ -30,6 +30,10 @@ export class ByteReader {
     return this.#bytes.slice(start, start + length);
   }
 
+  skip(field: string, length: number): void {
+    this.#take(field, length);
+  }
+
   /** A length-prefixed run: `length` came from the wire, `max` from the specification. */
   bounded(field: string, length: number, max: number): Uint8Array {
     if (length > max) throw this.malformed(field, `${length} bytes, at most ${max} are allowed`);

@@ -71,6 +71,14 @@ for (
   });
 }
 
+test("decodeMsgpack() takes no memory for arrays that are only announced", () => {
+  // Each announces 0xdcdc items and holds the next: decoders that make room at once need gigabytes.
+  for (const byte of [0xdc, 0xdd, 0xde, 0xdf]) {
+    const nested = new Uint8Array(64 * 1024).fill(byte);
+    assert.throws(() => decodeMsgpack(nested, "test", nested.length), { code: "input/malformed" });
+  }
+});
+
 test("decodeMsgpack() bounds the size", () => {
   assert.throws(() => decodeMsgpack(new Uint8Array(5), "test", 4), { code: "input/too-large" });
 });

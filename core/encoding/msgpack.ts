@@ -1,4 +1,5 @@
 import { decode, encode } from "@msgpack/msgpack";
+import { ByteReader } from "../bytes/byte-reader.ts";
 import { AppError } from "../errors/app-error.ts";
 
 /** What MessagePack documents of dstack hold. Integers beyond 32 bits are read as `bigint`. */
@@ -26,6 +27,7 @@ export function decodeMsgpack(bytes: Uint8Array, name: string, maxSize: number):
       `Cannot parse ${name}: ${bytes.length} bytes, at most ${maxSize} are allowed`,
     );
   }
+  requireHonestCounts(bytes, name);
   let keysRead = 0;
   let value: unknown;
   try {
@@ -51,6 +53,82 @@ export function decodeMsgpack(bytes: Uint8Array, name: string, maxSize: number):
     throw new AppError("input/malformed", `Cannot parse ${name}: a map key repeats`);
   }
   return value;
+}
+
+/**
+ * Walks the document without building it. The library makes room for as many items as an array
+ * announces, on every level, so what is announced must be there.
+ */
+function requireHonestCounts(bytes: Uint8Array, name: string): void {
+  const r = new ByteReader(bytes, name);
+  const open = [1]; // items still to come on each level
+  while (open.length > 0) {
+    const left = open.pop()!;
+    if (left === 0) continue;
+    if (open.length > MAX_DEPTH) {
+      throw new AppError(
+        "input/malformed",
+        `Cannot parse ${name}: nested deeper than ${MAX_DEPTH}`,
+      );
+    }
+    open.push(left - 1);
+    const items = skipHead(r);
+    if (items > r.remaining) throw r.malformed("array", `announces ${items} items`);
+    if (items > 0) open.push(items);
+  }
+  r.end();
+}
+
+/** Reads a value, but for the items of an array or map: answers how many follow. */
+function skipHead(r: ByteReader): number {
+  const first = r.u8("type");
+  if (first >= 0x80 && first < 0x90) return 2 * (first & 0x0f);
+  if (first >= 0x90 && first < 0xa0) return first & 0x0f;
+  if (first === 0xdc) return r.u16be("length");
+  if (first === 0xdd) return r.u32be("length");
+  if (first === 0xde) return 2 * r.u16be("length");
+  if (first === 0xdf) return 2 * r.u32be("length");
+  r.skip("value", contentBytes(r, first));
+  return 0;
+}
+
+/** Bytes after the head of a value that holds no others (MessagePack specification, "Formats"). */
+function contentBytes(r: ByteReader, first: number): number {
+  if (first >= 0xa0 && first < 0xc0) return first & 0x1f;
+  if (first >= 0xd4 && first <= 0xd8) return 1 + (1 << (first - 0xd4)); // type and content
+  switch (first) {
+    case 0xc4: // binary
+    case 0xd9: // text
+      return r.u8("length");
+    case 0xc5:
+    case 0xda:
+      return r.u16be("length");
+    case 0xc6:
+    case 0xdb:
+      return r.u32be("length");
+    case 0xc7: // extension: type and content
+      return 1 + r.u8("length");
+    case 0xc8:
+      return 1 + r.u16be("length");
+    case 0xc9:
+      return 1 + r.u32be("length");
+    case 0xca: // floating point
+      return 4;
+    case 0xcb:
+      return 8;
+    case 0xcc: // integers
+    case 0xcd:
+    case 0xce:
+    case 0xcf:
+      return 1 << (first - 0xcc);
+    case 0xd0:
+    case 0xd1:
+    case 0xd2:
+    case 0xd3:
+      return 1 << (first - 0xd0);
+    default:
+      return 0;
+  }
 }
 
 function checkMsgpack(
