@@ -3,6 +3,9 @@ import { test } from "node:test";
 import fc from "fast-check";
 import { AppError } from "../core/errors/app-error.ts";
 
+/** Codes that blame what was parsed, or a file an operator named. */
+const BLAMES_INPUT =
+  /^(input\/|attestation\/refused|measurement\/|compose\/|crypto\/|config\/invalid|image\/)/;
 const NOISE_BYTES = 64 * 1024;
 
 /**
@@ -21,7 +24,7 @@ export function parserProperty(
         parse(bytes);
       } catch (error) {
         assert.ok(error instanceof AppError, `threw ${String(error)}`);
-        assert.match(error.code, /^(input\/|attestation\/refused|measurement\/)/);
+        assert.match(error.code, BLAMES_INPUT);
       }
     };
     const length = { minLength: NOISE_BYTES, maxLength: NOISE_BYTES };

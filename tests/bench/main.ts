@@ -6,6 +6,7 @@ const SUITES: Readonly<Record<string, () => Promise<{ run: () => Promise<BenchRe
   attestation: () => import("./attestation.ts"),
   gateway: () => import("./gateway.ts"),
   measurement: () => import("./measurement.ts"),
+  parsers: () => import("./parsers.ts"),
 };
 
 const { values, positionals } = parseArgs({
