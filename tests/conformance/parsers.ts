@@ -18,7 +18,7 @@ import { encodeCcel, parseCcel } from "#core/event-log/ccel.ts";
 import { parseTcgLog } from "#core/event-log/tcg-log.ts";
 import { parseEventLogJson } from "#core/event-log/tdx-event.ts";
 import { parseAcpiTables } from "#core/measurement/acpi/acpi-table.ts";
-import { decodeCbor } from "#core/measurement/cbor.ts";
+import { decodeCbor } from "#core/encoding/cbor.ts";
 import { parseChecksumFile } from "#core/measurement/checksum-file.ts";
 import { parseImageManifest } from "#core/measurement/image-manifest.ts";
 import { parseTdHobWitness } from "#core/measurement/td-hob.ts";

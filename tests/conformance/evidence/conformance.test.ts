@@ -35,8 +35,18 @@ test("the kit is as large as it says, and each case has a name of its own", () =
   assert.equal(new Set(cases.map(({ id }) => id)).size, cases.length);
 });
 
-/** What no case can bring about: only other TEEs, and images, give these reasons. */
-const NOT_HERE = ["os-image-not-allowed", "os-image-register-mismatch"];
+/** Reasons that other TEEs and whole images give: tests beside their code try those. */
+const NOT_HERE = [
+  "evidence-not-yet-valid",
+  "evidence-expired",
+  "tpm-quote-mismatch",
+  "tpm-quote-unbound",
+  "gpu-attestation-malformed",
+  "gpu-attestation-mismatch",
+  "gpu-mode-not-allowed",
+  "os-image-not-allowed",
+  "os-image-register-mismatch",
+];
 
 test("every reason a quote or CVM can be refused for has a case", () => {
   const given = new Set(
