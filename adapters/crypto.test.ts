@@ -3,8 +3,9 @@ import { test } from "node:test";
 import { p256, p384 } from "@noble/curves/nist.js";
 import fc from "fast-check";
 import { webCrypto } from "#core/crypto/crypto-provider.ts";
+import { p256PublicPoint, randomP256Scalar } from "#core/crypto/p256.ts";
 import { type EcdsaCurve, verifyEcdsa } from "#core/x509/ecdsa.ts";
-import { hostCrypto, nodeCrypto } from "./crypto.ts";
+import { hostCrypto, nodeCrypto, nodePublicPoint } from "./crypto.ts";
 
 const providers = { nodeCrypto, hostCrypto, webCrypto };
 const CURVES = [["P-256", p256], ["P-384", p384]] as const;
@@ -63,3 +64,13 @@ for (const [name, provider] of Object.entries(providers)) {
     );
   });
 }
+
+test("nodePublicPoint() gives what @noble/curves gives", () => {
+  for (let i = 0; i < 20; i++) {
+    const scalar = randomP256Scalar();
+    assert.deepEqual(nodePublicPoint(scalar), p256PublicPoint(scalar));
+  }
+  const one = new Uint8Array(32);
+  one[31] = 1;
+  assert.deepEqual(nodePublicPoint(one), p256PublicPoint(one));
+});

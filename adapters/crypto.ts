@@ -1,5 +1,5 @@
 import { Buffer } from "node:buffer";
-import { createHash, createPublicKey, type KeyObject, verify } from "node:crypto";
+import { createECDH, createHash, createPublicKey, type KeyObject, verify } from "node:crypto";
 import { type CryptoProvider, webCrypto } from "#core/crypto/crypto-provider.ts";
 import { DER } from "#core/encoding/der.ts";
 import { type EcdsaPublicKey, spkiOf } from "#core/x509/ecdsa.ts";
@@ -16,6 +16,13 @@ export const nodeCrypto: CryptoProvider = {
 
 /** The fastest the runtime has: Deno's node:crypto is slower than its WebCrypto. */
 export const hostCrypto: CryptoProvider = "Deno" in globalThis ? webCrypto : nodeCrypto;
+
+/** The 65-byte uncompressed P-256 point of a scalar, by OpenSSL. */
+export function nodePublicPoint(scalar: Uint8Array): Uint8Array {
+  const ecdh = createECDH("prime256v1");
+  ecdh.setPrivateKey(scalar);
+  return new Uint8Array(ecdh.getPublicKey());
+}
 
 /** Importing a key costs as much as verifying a signature, and issuers sign several. */
 const keyObjects = new WeakMap<EcdsaPublicKey, KeyObject | null>();

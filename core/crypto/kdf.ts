@@ -3,7 +3,7 @@ import { hkdf } from "@noble/hashes/hkdf.js";
 import { sha256 } from "@noble/hashes/sha2.js";
 import { concatBytes, utf8 } from "../bytes/bytes.ts";
 import { AppError } from "../errors/app-error.ts";
-import { encodeP256Pkcs8 } from "./p256.ts";
+import { encodeP256Pkcs8, type PublicPointOf } from "./p256.ts";
 
 const SALT = utf8("RATLS");
 
@@ -39,6 +39,10 @@ export function deriveP256(parent: Uint8Array, context: readonly ContextPart[]):
  * 32 secret bytes for X25519 or disk encryption: SHA-256 of the PKCS#8 form of the P-256 child. The
  * 138-byte encoding is part of the derivation.
  */
-export function deriveDhSecret(parent: Uint8Array, context: readonly ContextPart[]): Uint8Array {
-  return sha256(encodeP256Pkcs8(deriveP256(parent, context)));
+export function deriveDhSecret(
+  parent: Uint8Array,
+  context: readonly ContextPart[],
+  publicPointOf?: PublicPointOf,
+): Uint8Array {
+  return sha256(encodeP256Pkcs8(deriveP256(parent, context), publicPointOf));
 }

@@ -51,9 +51,15 @@ export function parseP256Spki(spki: Uint8Array): Uint8Array {
   return point;
 }
 
+/** As `p256PublicPoint`; some runtimes have a faster one. */
+export type PublicPointOf = (scalar: Uint8Array) => Uint8Array;
+
 /** The 138-byte PKCS#8 DER form, public key included. Key derivation hashes it: never change it. */
-export function encodeP256Pkcs8(scalar: Uint8Array): Uint8Array {
-  return concatBytes(PKCS8_HEAD, scalar, PKCS8_MIDDLE, p256PublicPoint(scalar));
+export function encodeP256Pkcs8(
+  scalar: Uint8Array,
+  publicPointOf: PublicPointOf = p256PublicPoint,
+): Uint8Array {
+  return concatBytes(PKCS8_HEAD, scalar, PKCS8_MIDDLE, publicPointOf(scalar));
 }
 
 /** The scalar of a PKCS#8 P-256 key as `encodeP256Pkcs8` (and OpenSSL) writes it. */

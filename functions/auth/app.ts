@@ -8,6 +8,8 @@ import { type BootDecision, bootInfoSchema, decisionSchema } from "./boot-info.t
 import type { AuthPorts } from "./ports.ts";
 
 const MAX_BODY_BYTES = 256 * 1024;
+/** W3C Trace Context. */
+const TRACE_PARENT = /^[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}$/;
 /** What callers learn when nothing can be decided; the log says more. */
 const UNAVAILABLE = "authorization backend unavailable";
 
@@ -108,7 +110,8 @@ export function createAuthApp(ports: AuthPorts): OpenAPIHono {
         decision = { isAllowed: false, gatewayAppId: "", reason: UNAVAILABLE, ...codeOf(error) };
       }
       decisions.add(1, { role, allowed: String(decision.isAllowed) });
-      ports.logDecision({ role, boot, decision });
+      const [, traceId] = TRACE_PARENT.exec(c.req.header("traceparent") ?? "") ?? [];
+      ports.logDecision({ role, boot, decision, traceId });
       return c.json(decision, 200);
     });
   }

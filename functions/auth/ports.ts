@@ -7,6 +7,8 @@ export interface AuthDecisionEvent {
   readonly role: BootRole;
   readonly boot: BootInfo;
   readonly decision: BootDecision;
+  /** Of the request that the KMS decides about: W3C trace id, 32 hex digits. */
+  readonly traceId: string | undefined;
 }
 
 /** What the authorisation service needs from its surroundings. */

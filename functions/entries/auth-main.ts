@@ -44,8 +44,9 @@ export async function authMain(argv: readonly string[]): Promise<void> {
   if (backend.name === "mock") log.warning("Everything is allowed: this is the mock backend");
   const app = createAuthApp({
     backend,
-    logDecision: ({ role, boot, decision }) => {
+    logDecision: ({ role, boot, decision, traceId }) => {
       log.info("decision", {
+        trace_id: traceId,
         role,
         allowed: decision.isAllowed,
         reason: decision.reason,

@@ -320,7 +320,7 @@ test("a source that is not allowed, attested or steady gives no keys", async () 
     });
     assert.ok(ended instanceof AppError && ended.message === "Failed to onboard", String(ended));
     assert.deepEqual(await readdir(join(around.directory, "fourth")), [
-      "release-log-head.json",
+      "release-log-head",
     ]);
     await Promise.all([other.close(), plain.close(), switching.close()]);
   });

@@ -14,6 +14,7 @@ import { decisionToJson } from "#functions/db/kms-decisions.ts";
 import { type KmsConfig, kmsConfigSchema } from "#functions/kms/config.ts";
 import { issueCertByHand, ISSUED_BY_HAND } from "#functions/kms/issue-cert.ts";
 import { hasKeys, loadRootCa } from "#functions/kms/key-store.ts";
+import { kmsMetrics } from "#functions/kms/metrics.ts";
 import { type KmsServiceOptions, openKms, startKms } from "./kms-service.ts";
 import { closeOnSignal } from "./process.ts";
 import { VERSION } from "./version.ts";
@@ -79,7 +80,7 @@ async function issueCert(
     await writeFileAtomic(join(out, "ca.crt"), issued.rootCaPem, 0o644);
     process.stderr.write(`Certificate for ${subject}: ${ISSUED_BY_HAND}\n`);
   } finally {
-    close();
+    await close();
   }
 }
 
@@ -89,18 +90,14 @@ const DATABASE_TOKEN = "DSTACK_KMS_DATABASE_TOKEN";
 function serviceOptions({ core }: KmsConfig): KmsServiceOptions {
   const log = getLogger("kms");
   const metrics = core.metrics.enabled ? createPrometheusMetrics() : noMetrics;
-  const decisions = metrics.counter({
-    name: "dstack_kms_decisions_total",
-    help: "Decisions about keys and certificates",
-    labels: ["method", "outcome", "reason"],
-  });
+  const counted = kmsMetrics(metrics);
   const agent = process.env["DSTACK_AGENT_ADDRESS"]?.replace(/^unix:/, "");
   return {
     version: VERSION,
     metrics,
     log: {
       decision: (row) => {
-        decisions.add(1, { method: row.method, outcome: row.outcome, reason: row.reason });
+        counted.decision(row);
         log.info("decision", decisionToJson(row));
       },
       error: (what, error) => log.error("Failed: {what}", { what, error }),

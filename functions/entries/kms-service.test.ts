@@ -3,6 +3,7 @@ import { stat } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { createClient } from "@libsql/client";
+import { createPrometheusMetrics } from "#adapters/metrics.ts";
 import { makeTlsFetch } from "#adapters/tls-fetch.ts";
 import type { Attestation } from "#core/attestation/attestation.ts";
 import { ratlsReportData } from "#core/attestation/report-data.ts";
@@ -17,6 +18,8 @@ import { parseCertificatePem, parseChainPem } from "#core/ra-tls/certificate.ts"
 import { verifyKmsChain } from "#core/ra-tls/chain.ts";
 import { encodeCsr, signCsr } from "#core/ra-tls/csr.ts";
 import { decisionLeafHash, decisionToJson } from "#functions/db/kms-decisions.ts";
+import { verdictOf } from "#functions/kms/fakes.ts";
+import { kmsMetrics } from "#functions/kms/metrics.ts";
 import { simulatedCvm } from "../../tests/simulated-cvm.ts";
 import type { KmsService } from "./kms-service.ts";
 import {
@@ -306,6 +309,27 @@ test("the operator lists decisions with the token only", async () => {
   const stored = listed.map(({ id }: { id: number }) => id);
   assert.deepEqual(stored.toSorted(), logged.toSorted());
   assert.ok(around.errors.length > 0, "the auth API's failure was logged");
+});
+
+test("metrics tell decisions, TCB status, collateral, epoch and log size, and name no app", async () => {
+  const metrics = createPrometheusMetrics();
+  const counted = kmsMetrics(metrics);
+  await (await guest()).getAppKey({});
+  counted.decision({ ...around.decisions.at(-1)!, blockNumber: 7 });
+  counted.verdict(verdictOf(), Date.parse("2026-01-02T00:00:00Z"));
+  counted.epoch(3);
+  const text = await metrics.text();
+  for (
+    const line of [
+      'dstack_kms_decisions_total{method="GetAppKey",outcome="released",reason=""} 1',
+      'dstack_kms_tcb_status_total{status="UpToDate",outcome="accepted"} 1',
+      "dstack_kms_collateral_age_seconds 86400",
+      `dstack_kms_log_entries ${around.decisions.at(-1)!.id}`,
+      "dstack_kms_chain_block_number 7",
+      "dstack_kms_epoch 3",
+    ]
+  ) assert.ok(text!.includes(line), line);
+  assert.ok(!text!.includes(toHex(cvm.appId)));
 });
 
 test("a release is in the log's tree, and a KMS does not start on a log that was cut", async () => {

@@ -1,7 +1,7 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { sha256 } from "@noble/hashes/sha2.js";
-import { hostCrypto } from "#adapters/crypto.ts";
+import { hostCrypto, nodePublicPoint } from "#adapters/crypto.ts";
 import { serveHttp } from "#adapters/http-server.ts";
 import { serveHttps } from "#adapters/https-server.ts";
 import type { Listening } from "#adapters/listening.ts";
@@ -38,13 +38,15 @@ import {
   readBootstrapInfo,
 } from "#functions/kms/key-store.ts";
 import { Admission, type Limits, RateLimiter } from "#functions/kms/limits.ts";
+import { kmsMetrics } from "#functions/kms/metrics.ts";
 import type { PeerFetch } from "#functions/kms/onboard.ts";
 import { createOnboardApp } from "#functions/kms/onboard-app.ts";
 import type { Appraise, DecidingPorts, KmsLog, SelfAttestation } from "#functions/kms/ports.ts";
 import { attestationExtension } from "#functions/kms/sign-cert.ts";
 import { imageCacheDirectory } from "./image-cache.ts";
 import { keyDirectory } from "./key-directory.ts";
-import { logHeadFile, openKmsDatabase } from "./kms-database.ts";
+import { openKmsDatabase } from "./kms-database.ts";
+import { openLogHeadFile } from "./log-head-file.ts";
 import { readTrustAnchors } from "./trust-anchors.ts";
 
 export interface KmsServiceOptions {
@@ -73,7 +75,7 @@ export interface KmsState {
   readonly ports: DecidingPorts;
   readonly registry: EpochRegistry;
   readonly appraiserFor: (rootPublicKey: Uint8Array | undefined) => Appraise;
-  close(): void;
+  close(): Promise<void>;
 }
 
 /** Opens keys directory, decision log and outward connections; serves nothing yet. */
@@ -85,8 +87,9 @@ export async function openKms(config: KmsConfig, options: KmsServiceOptions): Pr
   const agentSocket = options.agentSockets.find((path) => existsSync(path));
   const now = () => new Date();
   const collateral = collateralCache(config, options, now);
-  const appraiserFor = (rootPublicKey: Uint8Array | undefined) =>
-    createAppraiser({
+  const counted = kmsMetrics(options.metrics);
+  const appraiserFor = (rootPublicKey: Uint8Array | undefined): Appraise => {
+    const appraise = createAppraiser({
       now,
       trustAnchors,
       collateralFor: (quote) => collateral.get(quote),
@@ -95,14 +98,21 @@ export async function openKms(config: KmsConfig, options: KmsServiceOptions): Pr
       verifyImage: core.image.verify,
       rootPublicKey,
     });
+    return async (request) => {
+      const verdict = await appraise(request);
+      counted.verdict(verdict, now().getTime());
+      return verdict;
+    };
+  };
   for (const { name, simulated } of trustAnchors) {
     options.log.info("trust anchor", { trust_anchor: name, simulated });
   }
-  const database = await openKmsDatabase(
-    core.database,
-    logHeadFile(files),
-    options.databaseToken,
-  );
+  const heads = await openLogHeadFile(core.cert_dir);
+  const database = await openKmsDatabase(core.database, heads, options.databaseToken)
+    .catch(async (error) => {
+      await heads.close();
+      throw error;
+    });
   return {
     files,
     registry: database.epochs,
@@ -123,7 +133,10 @@ export async function openKms(config: KmsConfig, options: KmsServiceOptions): Pr
       limits: limitsOf(config, now),
       self: agentSocket === undefined ? undefined : guestAgent(unixFetch(agentSocket)),
     },
-    close: () => database.close(),
+    close: async () => {
+      database.close();
+      await heads.close();
+    },
   };
 }
 
@@ -138,7 +151,7 @@ export async function startKms(
   const listening: Listening[] = [];
   const close = async () => {
     await Promise.all(listening.map((server) => server.close()));
-    state.close();
+    await state.close();
   };
   try {
     await ensureKeys(config, options, state);
@@ -148,11 +161,14 @@ export async function startKms(
     if (resumed !== undefined) {
       options.log.info("finished an interrupted rotation", { epoch: resumed.epoch });
     }
+    const counted = kmsMetrics(options.metrics);
+    counted.epoch(epochs.list().length - 1);
     const ports = {
       ...state.ports,
       appraise: state.appraiserFor(identity.rootCa.publicKey),
       identity,
       epochs,
+      publicPointOf: "Deno" in globalThis ? undefined : nodePublicPoint,
       bootstrapInfo: () => readBootstrapInfo(state.files),
       metrics: options.metrics,
       version: options.version,

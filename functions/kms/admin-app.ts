@@ -7,6 +7,7 @@ import { prpcOpenApi } from "#core/rpc/openapi.ts";
 import { prpcRoutes } from "#core/rpc/server.ts";
 import { decisionToJson } from "#functions/db/kms-decisions.ts";
 import { manifestSchema } from "./epoch-app.ts";
+import { kmsMetrics } from "./metrics.ts";
 import { fetchEpochs, type PeerFetch } from "./onboard.ts";
 import type { KmsPorts } from "./ports.ts";
 
@@ -124,6 +125,7 @@ export function createAdminApp(ports: AdminPorts): OpenAPIHono {
   if (ports.token !== undefined) {
     app.use(apiAuth({ tokens: [ports.token], realm: "dstack-kms admin", queryToken: false }));
   }
+  const counted = kmsMetrics(ports.metrics);
   app.route("/prpc", adminRpc(ports));
   app.openapi(listRoute, async (c) => {
     const { limit, before, app_id: appId, outcome } = c.req.valid("query");
@@ -131,11 +133,13 @@ export function createAdminApp(ports: AdminPorts): OpenAPIHono {
     return c.json({ decisions: decisions.map(decisionToJson) }, 200);
   });
   app.openapi(rotateRoute, async (c) => {
-    await ports.epochs.rotate(ports);
+    const { epoch } = await ports.epochs.rotate(ports);
+    counted.epoch(epoch);
     return c.json(await ports.epochs.manifest(ports.now()), 200);
   });
   app.openapi(fetchRoute, async (c) => {
     await fetchEpochs(ports, c.req.valid("json").source_url);
+    counted.epoch(ports.epochs.list().length - 1);
     return c.json(await ports.epochs.manifest(ports.now()), 200);
   });
   app.get("/openapi.json", (c) => c.json(kmsAdminOpenApi(ports.version.version)));

@@ -1,8 +1,10 @@
+import { BoundedMap } from "#core/collections/bounded-map.ts";
 import { type AppKeys, deriveAppKeys } from "#core/crypto/app-keys.ts";
 import { AppError } from "#core/errors/app-error.ts";
 import { authorize, type Authorized } from "./authorize.ts";
 import type { Caller } from "./caller.ts";
 import { recorded } from "./decision-log.ts";
+import type { RootEpoch } from "./epochs.ts";
 import type { KmsPorts } from "./ports.ts";
 import { decisionReason, denied } from "./reasons.ts";
 import type { SelfAuthorization } from "./self.ts";
@@ -56,7 +58,7 @@ export function releaseAppKeys(
     const from = await ports.epochs.rewrapped(appId, instanceId);
     const epochs = ports.epochs.list().slice(from).map((root) => ({
       epoch: root.epoch,
-      ...deriveAppKeys(root, app.appId, app.instanceId),
+      ...derived(ports, root, app),
     }));
     if (epochs.length === 0) {
       throw denied("kms/epoch-missing", `This KMS lacks epoch ${from} of the root keys`);
@@ -64,4 +66,23 @@ export function releaseAppKeys(
     subject.epoch = epochs.at(-1)!.epoch;
     return { app, epochs };
   });
+}
+
+/** Signatures are public and the same each time: those of the apps asked about last are kept. */
+const MAX_SIGNATURES = 4096;
+const signatures = new WeakMap<RootEpoch, BoundedMap<string, Uint8Array>>();
+
+function derived(
+  { publicPointOf }: KmsPorts,
+  root: RootEpoch,
+  { appId, instanceId, boot }: Authorized,
+): AppKeys {
+  let known = signatures.get(root);
+  if (known === undefined) signatures.set(root, known = new BoundedMap(MAX_SIGNATURES));
+  const keys = deriveAppKeys(root, appId, instanceId, {
+    ...publicPointOf && { publicPointOf },
+    knownSignature: known.get(boot.appId),
+  });
+  known.set(boot.appId, keys.k256Signature);
+  return keys;
 }

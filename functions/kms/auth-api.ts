@@ -35,7 +35,7 @@ export interface AuthInfo {
 /** Who decides about boots. An answer is for one request: it is never kept. */
 export interface AuthApi {
   /** Throws `upstream/unavailable` or `upstream/invalid`: both mean no. */
-  readonly authorize: (role: BootRole, boot: BootInfo) => Promise<BootAnswer>;
+  readonly authorize: (role: BootRole, boot: BootInfo, requestId?: string) => Promise<BootAnswer>;
   readonly info: () => Promise<AuthInfo>;
 }
 
@@ -94,8 +94,8 @@ export interface WebhookOptions {
 export function webhookAuthApi(options: WebhookOptions): AuthApi {
   const base = options.url.endsWith("/") ? options.url : `${options.url}/`;
   return {
-    authorize: (role, boot) =>
-      ask(options, bootAnswerSchema, `${base}bootAuth/${role}`, JSON.stringify(boot)),
+    authorize: (role, boot, requestId) =>
+      ask(options, bootAnswerSchema, `${base}bootAuth/${role}`, JSON.stringify(boot), requestId),
     info: async () => {
       const info = await ask(options, authInfoSchema, options.url);
       return {
@@ -114,13 +114,14 @@ async function ask<T>(
   schema: z.ZodType<T>,
   url: string,
   body?: string,
+  requestId?: string,
 ): Promise<T> {
   const text = await options.breaker.run(async () => {
     try {
-      return await attempt(options, url, body);
+      return await attempt(options, url, body, requestId);
     } catch (error) {
       if (!isUnavailable(error)) throw error;
-      return await attempt(options, url, body);
+      return await attempt(options, url, body, requestId);
     }
   }, isUnavailable);
   let document: unknown;
@@ -136,6 +137,12 @@ async function ask<T>(
   });
 }
 
+/** W3C Trace Context: the request's UUID is the trace, so that its decision is found in every log. */
+function traceParent(requestId: string): string {
+  const trace = requestId.replaceAll("-", "");
+  return `00-${trace}-${trace.slice(0, 16)}-01`;
+}
+
 function isUnavailable(error: unknown): boolean {
   return error instanceof AppError && error.code === "upstream/unavailable";
 }
@@ -144,6 +151,7 @@ async function attempt(
   options: WebhookOptions,
   url: string,
   body: string | undefined,
+  requestId: string | undefined,
 ): Promise<string> {
   let status: number;
   let text: string;
@@ -154,6 +162,7 @@ async function attempt(
       headers: {
         "user-agent": options.userAgent,
         ...body !== undefined && { "content-type": "application/json" },
+        ...requestId !== undefined && { traceparent: traceParent(requestId) },
       },
       ...body !== undefined && { body },
       signal,

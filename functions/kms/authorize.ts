@@ -89,7 +89,7 @@ async function asked(
 ): Promise<BootAnswer> {
   let answer: BootAnswer;
   try {
-    answer = await ports.authApi.authorize(role, boot);
+    answer = await ports.authApi.authorize(role, boot, subject.requestId);
   } catch (cause) {
     ports.log.error("asking the auth API", cause);
     throw denied(authFailureCode(cause), "Boot denied", cause);

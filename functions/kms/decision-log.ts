@@ -7,6 +7,8 @@ import { decisionReason, denied } from "./reasons.ts";
 
 /** What is known about the subject of a decision so far; it fills up while the decision is made. */
 export interface DecisionSubject {
+  /** Of the request, for who is asked about it. */
+  readonly requestId?: string;
   verdict?: Verdict;
   boot?: BootInfo;
   /** What the auth service says decided, and at which block. */
@@ -34,7 +36,7 @@ export async function recorded<T>(
   request: DecisionRequest,
   decide: (subject: DecisionSubject) => Promise<T>,
 ): Promise<T> {
-  const subject: DecisionSubject = {};
+  const subject: DecisionSubject = { requestId: request.requestId };
   let result: T;
   try {
     result = await decide(subject);

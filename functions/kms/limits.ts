@@ -1,4 +1,5 @@
 import type { MiddlewareHandler } from "hono";
+import { BoundedMap } from "#core/collections/bounded-map.ts";
 import { AppError } from "#core/errors/app-error.ts";
 import { isJson, prpcError } from "#core/rpc/server.ts";
 import type { KmsEnv } from "./caller.ts";
@@ -16,7 +17,7 @@ const MAX_KEYS = 10_000;
 /** One token bucket a key. */
 export class RateLimiter {
   readonly #options: RateOptions;
-  readonly #buckets = new Map<string, { tokens: number; at: number }>();
+  readonly #buckets = new BoundedMap<string, { tokens: number; at: number }>(MAX_KEYS);
 
   constructor(options: RateOptions) {
     this.#options = options;
@@ -31,11 +32,7 @@ export class RateLimiter {
     const earned = known === undefined ? burst : Math.max(0, at - known.at) / 1000 * perSecond;
     const tokens = Math.min(burst, (known?.tokens ?? 0) + earned);
     const allowed = tokens >= 1;
-    this.#buckets.delete(key);
     this.#buckets.set(key, { tokens: allowed ? tokens - 1 : tokens, at });
-    if (this.#buckets.size > MAX_KEYS) {
-      this.#buckets.delete(this.#buckets.keys().next().value!);
-    }
     return allowed;
   }
 }

@@ -1,5 +1,6 @@
 import type { Verdict } from "#core/attestation/verdict.ts";
 import type { Subtree } from "#core/crypto/merkle-tree.ts";
+import type { PublicPointOf } from "#core/crypto/p256.ts";
 import type { Metrics } from "#core/http/metrics.ts";
 import type { AppVersion } from "#core/http/operations.ts";
 import type { BoundEvidence } from "#core/ra-tls/peer.ts";
@@ -79,6 +80,8 @@ export interface DecidingPorts {
 export interface KmsPorts extends DecidingPorts {
   readonly identity: KmsIdentity;
   readonly epochs: RootEpochs;
+  /** The runtime's own, where it is faster than the default. */
+  readonly publicPointOf?: PublicPointOf | undefined;
   readonly bootstrapInfo: () => Promise<BootstrapInfo | undefined>;
   readonly metrics: Metrics;
   readonly version: AppVersion;

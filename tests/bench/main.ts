@@ -5,6 +5,7 @@ import type { BenchResult } from "./result.ts";
 const SUITES: Readonly<Record<string, () => Promise<{ run: () => Promise<BenchResult[]> }>>> = {
   attestation: () => import("./attestation.ts"),
   gateway: () => import("./gateway.ts"),
+  kms: () => import("./kms.ts"),
   measurement: () => import("./measurement.ts"),
   parsers: () => import("./parsers.ts"),
 };
