@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
+import { parserProperty } from "../../tests/parser-property.ts";
 import { fromHex, toHex } from "../bytes/bytes.ts";
 import { decodeMsgpack, encodeMsgpack, type MsgpackValue } from "./msgpack.ts";
 
@@ -82,3 +83,17 @@ test("decodeMsgpack() takes no memory for arrays that are only announced", () =>
 test("decodeMsgpack() bounds the size", () => {
   assert.throws(() => decodeMsgpack(new Uint8Array(5), "test", 4), { code: "input/too-large" });
 });
+
+test("headers that promise more than there is take no room", () => {
+  const nested = (byte: number) => new Uint8Array(64 * 1024).fill(byte);
+  for (const byte of [0xdc, 0xdd, 0xde, 0xdf, 0x9f, 0x8f, 0x91, 0x81]) {
+    const decodeNested = () => decodeMsgpack(nested(byte), "test", 1 << 20);
+    assert.throws(decodeNested, { code: "input/malformed" }, `${byte}`);
+  }
+});
+
+parserProperty(
+  "decodeMsgpack()",
+  (bytes) => decodeMsgpack(bytes, "test", 1 << 20),
+  () => encodeMsgpack({ a: [1, -1, 300, 70_000, "x".repeat(40)], b: { c: null, d: true } }),
+);

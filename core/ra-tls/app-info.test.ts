@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { parserProperty } from "../../tests/parser-property.ts";
 import { fromHex, toHex } from "../bytes/bytes.ts";
 import { decodeAppInfo, encodeAppInfo } from "./app-info.ts";
 
@@ -34,3 +35,16 @@ test("other shapes are refused", () => {
     assert.throws(() => decodeAppInfo(fromHex(hex)), { code: "input/malformed" }, hex);
   }
 });
+
+test("init scripts are five digests at most", () => {
+  const digest = `c420${"08".repeat(32)}`;
+  const five = decodeAppInfo(fromHex(`99${BINARIES}95${digest.repeat(5)}`));
+  assert.equal(five.initScriptHashes!.length, 5);
+  for (const tail of [`96${digest.repeat(6)}`, `91c41f${"08".repeat(31)}`, "05", "a0", "9105"]) {
+    assert.throws(() => decodeAppInfo(fromHex(`99${BINARIES}${tail}`)), {
+      code: "input/malformed",
+    });
+  }
+});
+
+parserProperty("decodeAppInfo()", decodeAppInfo, () => encodeAppInfo(INFO));

@@ -2,6 +2,8 @@ import { decodeMsgpack, encodeMsgpack, type MsgpackValue } from "../encoding/msg
 import { AppError } from "../errors/app-error.ts";
 
 const MAX_BYTES = 64 * 1024;
+const MAX_INIT_SCRIPTS = 5;
+const HASH_BYTES = 32;
 const FIELDS = [
   "appId",
   "composeHash",
@@ -42,7 +44,6 @@ export function decodeAppInfo(bytes: Uint8Array): CertificateAppInfo {
     throw new AppError("input/malformed", "Cannot parse app info: expected an array of 9");
   }
   const binary = (index: number) => asBytes(list[index], FIELDS[index]!);
-  const hashes = list[8] as MsgpackValue | undefined;
   return {
     appId: binary(0),
     composeHash: binary(1),
@@ -52,9 +53,7 @@ export function decodeAppInfo(bytes: Uint8Array): CertificateAppInfo {
     mrAggregated: binary(5),
     osImageHash: binary(6),
     keyProviderInfo: binary(7),
-    initScriptHashes: Array.isArray(hashes)
-      ? hashes.map((hash: MsgpackValue) => asBytes(hash, "initScriptHashes"))
-      : undefined,
+    initScriptHashes: asHashes(list[8] as MsgpackValue | undefined),
   };
 }
 
@@ -63,6 +62,21 @@ function asBytes(value: MsgpackValue | undefined, field: string): Uint8Array {
   if (value instanceof Uint8Array) return value;
   if (Array.isArray(value) && value.every(isByte)) return Uint8Array.from(value);
   throw new AppError("input/malformed", `Cannot parse app info: ${field} is not binary`);
+}
+
+/** At most five digests; nil, or nothing from older peers, where they are not measured. */
+function asHashes(value: MsgpackValue | undefined): Uint8Array[] | undefined {
+  if (value === undefined || value === null) return undefined;
+  const hashes = Array.isArray(value)
+    ? value.map((hash: MsgpackValue) => asBytes(hash, "initScriptHashes"))
+    : undefined;
+  const isList = hashes && hashes.length <= MAX_INIT_SCRIPTS &&
+    hashes.every(({ length }) => length === HASH_BYTES);
+  if (isList) return hashes;
+  throw new AppError(
+    "input/malformed",
+    `Cannot parse app info: initScriptHashes are not ${MAX_INIT_SCRIPTS} digests at most`,
+  );
 }
 
 function isByte(value: MsgpackValue): value is number {

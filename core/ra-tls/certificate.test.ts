@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { X509Certificate } from "node:crypto";
 import { test } from "node:test";
+import { parserProperty } from "../../tests/parser-property.ts";
 import { vectorTest, vectorText } from "../../tests/vectors.ts";
 import { concatBytes, equalBytes, fromHex, toHex, utf8 } from "../bytes/bytes.ts";
 import { p256Spki, parseP256Pkcs8, randomP256Scalar } from "../crypto/p256.ts";
@@ -178,3 +179,10 @@ test("PEM has 64 columns and ends in a newline", () => {
   );
   assert.equal(parseCertificatePem(pem).commonName, "Dstack KMS CA");
 });
+
+parserProperty("parseCertificate()", parseCertificate, () => buildCertificate(rootSpec()));
+parserProperty("the claims of a certificate", (bytes) => {
+  const certificate = parseCertificate(bytes);
+  readIssuerClaims(certificate);
+  readEvidence(certificate);
+}, () => buildCertificate(leafSpec()));
