@@ -292,6 +292,36 @@ test("verify attestation judges a saved container, with collateral from file or 
   assert.equal(verdict.checks.find(({ id }) => id === "report-data")?.result, "not-checked");
 });
 
+vectorTest("verify attestation judges an enclave and an SEV-SNP guest", async () => {
+  const { dstack } = terminal({
+    files: {
+      "nitro.bin": vectorBytes("dstack/nitro_attestation.bin"),
+      "snp.bin": vectorBytes("dstack/sev_snp_attestation.bin"),
+      "amd.pem": vectorText("dstack/sev_snp_ask.pem") + vectorText("dstack/sev_snp_vcek.pem"),
+    },
+  });
+  const verify = (file: string, time: string, ...more: string[]) =>
+    dstack("verify", "attestation", file, "--time", time, ...more);
+  const enclave = await verify("nitro.bin", "2025-12-25T16:04:18Z");
+  assert.equal(enclave.code, 0, enclave.stderr);
+  assert.match(enclave.stdout, /✓ os-image +PCR0 to PCR2 are those/);
+  assert.equal((await verify("nitro.bin", "2025-12-25T18:04:18Z")).code, 3);
+  // Its configuration is of an older form, which binds no image.
+  const guest = await verify(
+    "snp.bin",
+    "2026-08-01T00:00:00Z",
+    "--vendor-certs",
+    "amd.pem",
+    "--allow-tcb",
+    "OutOfDate",
+    "--json",
+  );
+  assert.equal(guest.code, 3);
+  const { checks, reason } = JSON.parse(guest.stdout) as Verdict;
+  assert.equal(reason!.code, "os-image-document-malformed");
+  assert.equal(checks.find(({ id }) => id === "signature-chain")!.result, "passed");
+});
+
 test("a PCCS or an app that does not answer is exit 1, not a refusal", async () => {
   const silent: FetchLike = () => Promise.reject(new Error("nobody there"));
   const noPccs = await appStack({}, { fetch: silent }).verify();

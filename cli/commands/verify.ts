@@ -1,24 +1,28 @@
 import type { Command } from "commander";
 import { agentUrlOf, challengeApp, idInUrl } from "#core/attestation/app-evidence.ts";
-import { type AppraisalInput, appraise } from "#core/attestation/appraise.ts";
+import { type AppraisalInput, appraise, type VendorDocuments } from "#core/attestation/appraise.ts";
+import type { Attestation } from "#core/attestation/attestation.ts";
 import { registersFromFolder } from "#core/attestation/image-registers.ts";
 import { expectationOfId } from "#core/attestation/launch-events.ts";
 import { checksOf, policyWith, QUOTE_POLICY } from "#core/attestation/policy.ts";
 import type { Reference } from "#core/attestation/reference.ts";
 import {
-  INTEL_TRUST_ANCHOR,
   parseTrustAnchor,
   type TrustAnchor,
+  VENDOR_TRUST_ANCHORS,
 } from "#core/attestation/trust-anchor.ts";
+import { fetchVendorDocuments } from "#core/attestation/vendor-documents.ts";
 import { encodeVerdict, type Verdict } from "#core/attestation/verdict.ts";
 import { wordsOf } from "#core/attestation/verdict-words.ts";
 import { decodeAttestation } from "#core/attestation/versioned-attestation.ts";
 import { fromHex, toHex } from "#core/bytes/bytes.ts";
 import { composeHash } from "#core/compose/identity.ts";
-import { decodeOnePem } from "#core/encoding/pem.ts";
+import { decodeOnePem, decodePem } from "#core/encoding/pem.ts";
 import { parseRfc3339 } from "#core/encoding/rfc3339.ts";
 import { AppError } from "#core/errors/app-error.ts";
+import type { FetchLike } from "#core/http/fetch-like.ts";
 import { parseCertificate } from "#core/ra-tls/certificate.ts";
+import { AMD_KDS_URL } from "#core/sev-snp/kds-client.ts";
 import { parseCollateralJson } from "#core/tdx/collateral.ts";
 import { fetchCollateral, INTEL_PCS_URL } from "#core/tdx/pccs-client.ts";
 import { parseQuote, type Quote } from "#core/tdx/quote.ts";
@@ -34,6 +38,8 @@ interface TrustOptions extends GlobalOptions {
   readonly time?: string;
   readonly collateral?: string;
   readonly pccs: string;
+  readonly vendorCerts?: string;
+  readonly kds: string;
   readonly root?: string;
   readonly simulated?: boolean;
   readonly allowTcb?: string;
@@ -85,9 +91,7 @@ export function addVerify(program: Command, ports: CliPorts): void {
     .action(async (file: string, _own: unknown, command: Command) => {
       const options = command.optsWithGlobals<ReferenceOptions>();
       const attestation = decodeAttestation(rawOrHex(await readInput(file, ports)));
-      const { platform } = attestation;
-      const quote = platform.kind === "tdx" ? parseQuote(platform.quote) : undefined;
-      const input = await trustInput(options, quote, ports);
+      const input = await evidenceInput(attestation, options, ports);
       const reference = await referenceOf(options, ports);
       const require = checksOf(reference, undefined);
       const policy = policyWith({ ...input.policy!, require });
@@ -130,7 +134,9 @@ function withTrustOptions(command: Command): Command {
     .option("--time <rfc3339>", "the time the verdict is for; now, unless given")
     .option("--collateral <file>", "collateral as JSON, instead of fetching it")
     .option("--pccs <url>", "where collateral is fetched from", INTEL_PCS_URL)
-    .option("--root <pem>", "trust this root instead of Intel's")
+    .option("--vendor-certs <file>", "PEM certificates and CRLs of AMD, AWS or Google")
+    .option("--kds <url>", "where AMD's certificates are fetched from", AMD_KDS_URL)
+    .option("--root <pem>", "trust this root instead of the vendors'")
     .option("--simulated", "the root given may be that of a simulated TEE")
     .option("--allow-tcb <statuses>", "TCB statuses that pass, comma separated", "UpToDate")
     .option("--allow-advisory <ids>", "advisories that may be open, comma separated, or 'any'");
@@ -142,11 +148,7 @@ async function verifyApp(target: string, options: AppOptions, ports: CliPorts): 
   const nonce = ports.randomBytes(32);
   const answer = await challengeApp(agentUrlOf(url), nonce, ports.tlsFetch(caPem));
   const attestation = decodeAttestation(answer.attestation);
-  const { platform } = attestation;
-  if (platform.kind !== "tdx") {
-    throw new AppError("input/unsupported", `The app's evidence is of kind ${platform.kind}`);
-  }
-  const input = await trustInput(options, parseQuote(platform.quote), ports);
+  const input = await evidenceInput(attestation, options, ports);
   const reference = {
     ...expectationOfId(
       fromHex(idInUrl(url), "the id in the app's URL", 20),
@@ -173,6 +175,34 @@ async function appUrl(target: string, options: AppOptions, ports: CliPorts): Pro
   const { gateway } = dataOf(await client.POST("/prpc/GetMeta"));
   const id = target.replace(/^0x/, "").toLowerCase();
   return new URL(`https://${id}.${gateway?.base_domain}:${gateway?.port}`);
+}
+
+/** What a whole attestation is judged with, whichever TEE it is of. */
+async function evidenceInput(
+  attestation: Attestation,
+  options: TrustOptions,
+  ports: CliPorts,
+): Promise<Omit<AppraisalInput, "attestation">> {
+  const { platform } = attestation;
+  const quote = "quote" in platform ? parseQuote(platform.quote) : undefined;
+  const input = await trustInput(options, quote, ports);
+  const vendorDocuments = await vendorDocumentsOf(attestation, options, ports);
+  return { ...input, ...(vendorDocuments && { vendorDocuments }) };
+}
+
+/** A file stands in for AMD's and Google's services, which are asked for what nobody brought. */
+async function vendorDocumentsOf(
+  attestation: Attestation,
+  options: TrustOptions,
+  ports: CliPorts,
+): Promise<VendorDocuments | undefined> {
+  if (options.vendorCerts === undefined) {
+    const fetch: FetchLike = (url, init) =>
+      (url.startsWith("https:") ? ports.tlsFetch(undefined) : ports.fetch)(url, init);
+    return await fetchVendorDocuments(attestation, { amdKdsUrl: options.kds, fetch });
+  }
+  const pem = await readInputText(options.vendorCerts, ports);
+  return { certificates: decodePem("CERTIFICATE", pem), crls: decodePem("X509 CRL", pem) };
 }
 
 async function trustInput(
@@ -203,13 +233,16 @@ async function trustInput(
   return {
     collateral,
     now,
-    trustAnchors: [await trustAnchor(options, ports)],
+    trustAnchors: await trustAnchors(options, ports),
     policy: policyWith({ allowedTcbStatuses, allowedAdvisories }),
   };
 }
 
-async function trustAnchor(options: TrustOptions, ports: CliPorts): Promise<TrustAnchor> {
-  if (options.root === undefined) return INTEL_TRUST_ANCHOR;
+async function trustAnchors(
+  options: TrustOptions,
+  ports: CliPorts,
+): Promise<readonly TrustAnchor[]> {
+  if (options.root === undefined) return VENDOR_TRUST_ANCHORS;
   const anchor = await parseTrustAnchorFile(options.root, options.simulated === true, ports);
   if (anchor.simulated && !options.simulated) {
     throw new AppError(
@@ -217,7 +250,7 @@ async function trustAnchor(options: TrustOptions, ports: CliPorts): Promise<Trus
       `${options.root} is the root of a simulated TEE; say --simulated to accept that`,
     );
   }
-  return anchor;
+  return [anchor];
 }
 
 async function parseTrustAnchorFile(

@@ -5,7 +5,7 @@ import {
   type GpuAttestation,
   parseGpuAttestation,
 } from "../nvidia/gpu-attestation.ts";
-import { BOOT_MR_DONE, SYSTEM_READY } from "./launch-events.ts";
+import { BOOT_MR_DONE, launchEventsOf } from "./launch-events.ts";
 
 /**
  * What the guest measured about its GPUs; undefined when it measured nothing. At most one event, before
@@ -17,8 +17,7 @@ export function checkGpus(
   expectedDevices: number | undefined,
   allowDevtools: boolean,
 ): GpuAttestation | undefined {
-  const end = events.findIndex(({ event }) => event === SYSTEM_READY);
-  const launch = end === -1 ? events : events.slice(0, end);
+  const launch = launchEventsOf(events);
   const found = launch.flatMap(({ event }, at) => event === GPU_ATTESTATION_EVENT ? [at] : []);
   const [at] = found;
   if (at === undefined) return undefined;

@@ -21,7 +21,7 @@ export interface KeyProviderInfo {
 }
 
 /** Events of the guest itself, in order: everything before `system-ready`. */
-function launchEventsOf(events: readonly RuntimeEvent[]): readonly RuntimeEvent[] {
+export function launchEventsOf(events: readonly RuntimeEvent[]): readonly RuntimeEvent[] {
   const end = events.findIndex(({ event }) => event === SYSTEM_READY);
   return end === -1 ? events : events.slice(0, end);
 }
