@@ -15,6 +15,8 @@ export interface Policy {
   readonly minEvaluationDataNumber: number;
   /** Seconds by which collateral may be past its nextUpdate. */
   readonly collateralGraceSeconds: number;
+  /** Seconds since collateral was issued, whatever its nextUpdate says; undefined for any. */
+  readonly maxCollateralAgeSeconds?: number;
   /** Whether an SEV-SNP report may be signed with a key lent to a cloud (VLEK) instead of the chip's. */
   readonly allowVlek: boolean;
   /** Whether GPUs may run with developer tools that can read their memory. */

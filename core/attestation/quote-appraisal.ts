@@ -85,6 +85,14 @@ async function verifyEndorsements(appraisal: Appraisal, quote: Quote): Promise<E
   const verified = endorsements
     ? await endorsements.verifyCollateral(collateral, trust)
     : await verifyCollateral(collateral, trust, known);
+  const { maxCollateralAgeSeconds = Infinity } = appraisal.policy;
+  if (appraisal.now - verified.issuedAt > maxCollateralAgeSeconds) {
+    const age = `Collateral was issued at ${rfc3339(verified.issuedAt)}`;
+    throw refusal(
+      "collateral-too-old",
+      `${age}, at most ${maxCollateralAgeSeconds} s ago is allowed`,
+    );
+  }
   return { pckChain, collateral: verified, trust, anchor };
 }
 

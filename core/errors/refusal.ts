@@ -34,6 +34,7 @@ export const REFUSAL_REASONS = {
   "collateral-signature-invalid": "collateral-validity",
   "collateral-not-yet-valid": "collateral-validity",
   "collateral-expired": "collateral-validity",
+  "collateral-too-old": "collateral-validity",
 
   "platform-mismatch": "platform-match",
   "quoting-enclave-identity-mismatch": "platform-match",

@@ -1,16 +1,12 @@
-import { toHex } from "../bytes/bytes.ts";
 import { BoundedMap } from "../collections/bounded-map.ts";
 import { JsonObject } from "../encoding/json-object.ts";
-import { decodePem } from "../encoding/pem.ts";
 import { parseRfc3339 } from "../encoding/rfc3339.ts";
 import { parseStrictJson } from "../encoding/strict-json.ts";
 import { AppError } from "../errors/app-error.ts";
 import { parseCrl } from "../x509/certificate-revocation-list.ts";
-import { parseX509Certificate } from "../x509/x509-certificate.ts";
 import type { QuoteCollateral } from "./collateral.ts";
-import { pckCaOf, pckPlatformOf } from "./pck-certificate.ts";
-import { pckChainOf } from "./pck-chain.ts";
-import { CERTIFICATION, type Quote } from "./quote.ts";
+import { platformKindOf } from "./platform-kind.ts";
+import type { Quote } from "./quote.ts";
 
 /** Kinds of platform kept at once; a fleet has a few, a caller could make up any number. */
 const MAX_ENTRIES = 64;
@@ -49,7 +45,7 @@ export class CollateralCache {
   }
 
   async get(quote: Quote): Promise<QuoteCollateral> {
-    const key = platformKey(quote);
+    const key = platformKindOf(quote);
     if (key === undefined) return await this.#options.fetch(quote);
     const now = this.#options.now().getTime();
     const known = this.#entries.get(key);
@@ -81,17 +77,6 @@ export class CollateralCache {
     this.#entries.set(key, { fetchedAt: now, collateral, validUntil: earliestUpdate(collateral) });
     return collateral;
   }
-}
-
-/** Undefined for quotes without their PCK certificate: theirs comes with the collateral. */
-function platformKey(quote: Quote): string | undefined {
-  if (quote.signatureData.certification.type !== CERTIFICATION.pckChain) return undefined;
-  const der = decodePem("CERTIFICATE", pckChainOf(quote))[0];
-  if (der === undefined) {
-    throw new AppError("input/malformed", "Cannot use quote: it has no PCK certificate");
-  }
-  const leaf = parseX509Certificate(der);
-  return `${quote.header.tee}/${pckCaOf(leaf)}/${toHex(pckPlatformOf(leaf).fmspc)}`;
 }
 
 /** Collateral that cannot be read serves nobody twice; the verdict says what is wrong with it. */

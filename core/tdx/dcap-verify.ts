@@ -37,6 +37,8 @@ export interface VerifiedCollateral {
   /** The window in which all of it holds, unix seconds, both inclusive. */
   readonly validFrom: number;
   readonly validUntil: number;
+  /** When the oldest of TCB info, QE identity and PCK CRL was issued, unix seconds. */
+  readonly issuedAt: number;
 }
 
 /** A platform signs all its quotes with one attestation key until its quoting enclave makes another. */
@@ -111,6 +113,8 @@ export async function verifyCollateral(
     qeIdentity,
     chains,
     attestationKeys: new WeakMap(),
+    // Not the root's CRL, which Intel issues once a year.
+    issuedAt: Math.min(tcbInfo.issueDate, qeIdentity.issueDate, crls[1]!.thisUpdate),
     ...window(certificates, crls, [tcbInfo, qeIdentity]),
   };
 }

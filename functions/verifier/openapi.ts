@@ -43,7 +43,12 @@ const policy = z.strictObject({
     description: "Default none",
   }),
   min_tcb_evaluation_data_number: z.int().min(0),
-  collateral_grace_seconds: z.int().min(0),
+  collateral_grace_seconds: z.int().min(0).openapi({
+    description: "Seconds by which collateral may be past its nextUpdate. Default 0",
+  }),
+  max_collateral_age_seconds: z.int().min(0).openapi({
+    description: "Seconds since collateral was issued. Default: its nextUpdate alone counts",
+  }),
   allow_vlek: z.boolean().openapi({
     description: "SEV-SNP reports may be signed with a key lent to a cloud. Default false",
   }),

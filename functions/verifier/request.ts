@@ -51,6 +51,7 @@ export const REQUEST_MEMBERS = {
     "allowed_advisories",
     "min_tcb_evaluation_data_number",
     "collateral_grace_seconds",
+    "max_collateral_age_seconds",
     "allow_vlek",
     "allow_gpu_devtools",
     "require",
@@ -168,6 +169,9 @@ function readPolicy(
       : policy.strings("allowed_advisories", undefined) ?? allowedAdvisories,
     minEvaluationDataNumber: policy.unsigned("min_tcb_evaluation_data_number", 0xffffffff, 0),
     collateralGraceSeconds: policy.unsigned("collateral_grace_seconds", MAX_GRACE_SECONDS, 0),
+    ...(policy.has("max_collateral_age_seconds") && {
+      maxCollateralAgeSeconds: policy.unsigned("max_collateral_age_seconds", 0xffffffff),
+    }),
     allowVlek: policy.boolean("allow_vlek", false),
     allowGpuDevtools: policy.boolean("allow_gpu_devtools", false),
     require: [

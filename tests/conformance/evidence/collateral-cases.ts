@@ -22,6 +22,14 @@ export function collateralCases(kind: SceneKind): CaseSpec[] {
       request: { collateral: null },
       expect: { outcome: "refused", reason: "collateral-missing" },
     },
+    refused("collateral-too-old", "collateral a second older than the policy allows", () => {}, {
+      kind: "binding",
+      request: { policy: { require: [], max_collateral_age_seconds: DAY - 1 } },
+    }),
+    accepted("collateral as old as the policy allows", () => {}, {
+      kind: "binding",
+      request: { policy: { require: [], max_collateral_age_seconds: DAY } },
+    }),
     refused("platform-mismatch", "TCB info of another FMSPC", ({ tcbInfo }) => {
       tcbInfo.fmspc = "C0F0EE000002";
     }),
