@@ -10,6 +10,7 @@ import { AppError } from "#core/errors/app-error.ts";
 import type { DstackdConfig } from "../config.ts";
 import { parseQemuVersion, type QemuVersion, requireQemu } from "../qemu/version.ts";
 import type { HostPlatform } from "../vmm/launcher.ts";
+import { unpackedKernel } from "./unpacked-kernel.ts";
 
 const QEMU_COMMAND = "qemu-system-x86_64";
 /** A kernel without root file system panics within a second or two where KVM works. */
@@ -51,6 +52,7 @@ export async function examineHost(
     qemuVersion: version.text,
     vsock: await isUsable("/dev/vhost-vsock", constants.R_OK | constants.W_OK),
     accelerator,
+    emulatedKernel: (kernel) => unpackedKernel(kernel, join(statePath, "kernels")),
   };
 }
 

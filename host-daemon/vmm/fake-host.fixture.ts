@@ -214,6 +214,7 @@ export async function fakeHost(settings: Record<string, unknown> = {}) {
         qemuVersion: "11.1.0",
         vsock: false,
         accelerator: async () => "tcg",
+        emulatedKernel: async (kernel) => kernel,
       },
       now,
     });

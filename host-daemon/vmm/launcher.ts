@@ -32,6 +32,8 @@ export interface HostPlatform {
   readonly vsock: boolean;
   /** KVM where it really runs this kernel, else TCG. */
   readonly accelerator: (kernel: string) => Promise<"kvm" | "tcg">;
+  /** The file an emulated VM starts for this kernel: the same code, unpacked where it can be. */
+  readonly emulatedKernel: (kernel: string) => Promise<string>;
 }
 
 export interface LauncherPorts {
@@ -152,7 +154,7 @@ export class Launcher {
       tee: this.#teeLaunch(tee, cvm.composeHash),
       workDir: directory.path,
       ...(tee === "tdx" && image.firmware !== undefined ? { firmware: image.firmware } : {}),
-      kernel: image.kernel,
+      kernel: accelerator === "tcg" ? await platform.emulatedKernel(image.kernel) : image.kernel,
       initrd: image.initrd,
       commandLine: image.commandLine,
       rootfs: image.rootfs,
