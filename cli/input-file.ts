@@ -1,4 +1,4 @@
-import { fromUtf8 } from "#core/bytes/bytes.ts";
+import { fromHex, fromUtf8 } from "#core/bytes/bytes.ts";
 import { AppError } from "#core/errors/app-error.ts";
 import type { CliPorts } from "./context.ts";
 
@@ -14,4 +14,10 @@ export async function readInput(path: string, ports: CliPorts): Promise<Uint8Arr
 
 export async function readInputText(path: string, ports: CliPorts): Promise<string> {
   return fromUtf8(await readInput(path, ports), path);
+}
+
+/** Raw bytes, or the same as hex text with or without a line end. */
+export function rawOrHex(bytes: Uint8Array): Uint8Array {
+  const text = new TextDecoder("latin1").decode(bytes).trim();
+  return text.length > 0 && /^(0x)?[0-9a-fA-F]+$/.test(text) ? fromHex(text) : bytes;
 }

@@ -1,4 +1,5 @@
 import { Command } from "commander";
+import { addCollateral } from "./commands/collateral.ts";
 import { addCompletion } from "./commands/completion.ts";
 import { addCvmCommands } from "./commands/cvm.ts";
 import { addDeploy } from "./commands/deploy.ts";
@@ -25,6 +26,7 @@ export function createProgram(version: string, ports: CliPorts): Command {
   addCvmCommands(program, ports);
   addMeasure(program, ports);
   addVerify(program, ports);
+  addCollateral(program, ports);
   addKms(program, ports);
   addCompletion(program, ports);
   return program;

@@ -292,6 +292,34 @@ test("verify attestation judges a saved container, with collateral from file or 
   assert.equal(verdict.checks.find(({ id }) => id === "report-data")?.result, "not-checked");
 });
 
+vectorTest("verify attestation reads dstack's JSON forms", async () => {
+  const files = {
+    "report.json": vectorText("dstack/quote-report.json"),
+    "lite.json": vectorText("dstack/tdx-lite-attestation.json"),
+    "bare.json": '{"quote":"0400"}',
+    "c.json": vectorText("intel/tdx_quote_outdated_collateral.json"),
+  };
+  const { dstack } = terminal({ files });
+  const judged = async (file: string) => {
+    const argv = ["verify", "attestation", file, "--collateral", "c.json", "--json", "--time"];
+    const { code, stdout } = await dstack(...argv, "2026-03-01T00:00:00Z");
+    const { reason, checks } = JSON.parse(stdout) as Verdict;
+    const passed = checks.filter(({ result }) => result === "passed").map(({ id }) => id);
+    return { code, reason: reason?.code, passed };
+  };
+  // Q1 and Q2 of attestation.md 9.1: the one lacks its image, the other's machine came later.
+  const report = await judged("report.json");
+  assert.deepEqual([report.code, report.reason], [3, "mr-config-id-missing"]);
+  assert.ok(report.passed.includes("signature-chain"));
+  assert.ok(report.passed.includes("event-log-replay"));
+  const lite = await judged("lite.json");
+  assert.deepEqual([lite.code, lite.reason], [3, "certificate-not-yet-valid"]);
+  assert.ok(lite.passed.includes("os-image"));
+  const { code, stderr } = await dstack("verify", "attestation", "bare.json");
+  assert.equal(code, 2);
+  assert.match(stderr, /bare\.json is a quote by itself: use dstack verify quote/);
+});
+
 vectorTest("verify attestation judges an enclave and an SEV-SNP guest", async () => {
   const { dstack } = terminal({
     files: {

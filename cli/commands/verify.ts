@@ -12,31 +12,40 @@ import {
   VENDOR_TRUST_ANCHORS,
 } from "#core/attestation/trust-anchor.ts";
 import { fetchVendorDocuments } from "#core/attestation/vendor-documents.ts";
+import { evidenceOfJson } from "#core/attestation/evidence-json.ts";
 import { encodeVerdict, type Verdict } from "#core/attestation/verdict.ts";
 import { wordsOf } from "#core/attestation/verdict-words.ts";
 import { decodeAttestation } from "#core/attestation/versioned-attestation.ts";
 import { fromHex, toHex } from "#core/bytes/bytes.ts";
 import { composeHash } from "#core/compose/identity.ts";
 import { decodeOnePem, decodePem } from "#core/encoding/pem.ts";
+import { JsonObject } from "#core/encoding/json-object.ts";
 import { parseRfc3339 } from "#core/encoding/rfc3339.ts";
+import { parseStrictJson } from "#core/encoding/strict-json.ts";
 import { AppError } from "#core/errors/app-error.ts";
 import type { FetchLike } from "#core/http/fetch-like.ts";
 import { parseCertificate } from "#core/ra-tls/certificate.ts";
 import { AMD_KDS_URL } from "#core/sev-snp/kds-client.ts";
-import { parseCollateralJson } from "#core/tdx/collateral.ts";
 import { fetchCollateral, INTEL_PCS_URL } from "#core/tdx/pccs-client.ts";
 import { parseQuote, type Quote } from "#core/tdx/quote.ts";
 import { TCB_STATUSES, type TcbStatus } from "#core/tdx/tcb-status.ts";
 import { type CliPorts, dataOf, dstackdClient, type GlobalOptions } from "../context.ts";
 import { imageFolder } from "../image-folder.ts";
-import { readInput, readInputText } from "../input-file.ts";
+import { readCollateral } from "../collateral-file.ts";
+import { rawOrHex, readInput, readInputText } from "../input-file.ts";
 
 /** Exit status of a refusal, so that scripts can tell it from a failure to verify at all. */
 export const EXIT_REFUSED = 3;
 
+/** Bytes; twice the largest container and its event log as text. */
+const MAX_EVIDENCE_JSON = 32 * 1024 * 1024;
+
 interface TrustOptions extends GlobalOptions {
   readonly time?: string;
   readonly collateral?: string;
+  readonly packSigner?: string;
+  readonly maxCollateralAge?: number;
+  readonly collateralGrace?: number;
   readonly pccs: string;
   readonly vendorCerts?: string;
   readonly kds: string;
@@ -82,7 +91,7 @@ export function addVerify(program: Command, ports: CliPorts): void {
     });
 
   withReferenceOptions(withTrustOptions(verify.command("attestation")))
-    .description("Verify a saved attestation (V0 or V1 container, raw or hex)")
+    .description("Verify a saved attestation: V0 or V1 container, raw or hex, or dstack's JSON")
     .argument("<file>", "the attestation")
     .addHelpText(
       "after",
@@ -90,7 +99,7 @@ export function addVerify(program: Command, ports: CliPorts): void {
     )
     .action(async (file: string, _own: unknown, command: Command) => {
       const options = command.optsWithGlobals<ReferenceOptions>();
-      const attestation = decodeAttestation(rawOrHex(await readInput(file, ports)));
+      const attestation = attestationOf(await readInput(file, ports), file);
       const input = await evidenceInput(attestation, options, ports);
       const reference = await referenceOf(options, ports);
       const require = checksOf(reference, undefined);
@@ -115,6 +124,19 @@ export function addVerify(program: Command, ports: CliPorts): void {
     });
 }
 
+/** A container, or one of the JSON forms of GetQuote and of the reference verifier's requests. */
+function attestationOf(bytes: Uint8Array, file: string): Attestation {
+  if (!/^\s*\{/.test(new TextDecoder("latin1").decode(bytes.subarray(0, 64)))) {
+    return decodeAttestation(rawOrHex(bytes));
+  }
+  const limits = { maxSize: MAX_EVIDENCE_JSON };
+  const evidence = evidenceOfJson(
+    new JsonObject(parseStrictJson(bytes, file, limits), file).withoutNulls(),
+  );
+  if ("platform" in evidence) return evidence;
+  throw new AppError("input/malformed", `${file} is a quote by itself: use dstack verify quote`);
+}
+
 function withReferenceOptions(command: Command): Command {
   return command
     .option("--kms-ca <file>", "PEM root certificate of the KMS the app must have its keys from")
@@ -132,7 +154,10 @@ function withReferenceOptions(command: Command): Command {
 function withTrustOptions(command: Command): Command {
   return command
     .option("--time <rfc3339>", "the time the verdict is for; now, unless given")
-    .option("--collateral <file>", "collateral as JSON, instead of fetching it")
+    .option("--collateral <file>", "collateral as JSON or a pack, instead of fetching it")
+    .option("--pack-signer <hex>", "who must have signed the pack, as `collateral keygen` printed")
+    .option("--max-collateral-age <time>", "since it was issued: 90s, 12h, 30d", seconds)
+    .option("--collateral-grace <time>", "past its end that is still accepted", seconds)
     .option("--pccs <url>", "where collateral is fetched from", INTEL_PCS_URL)
     .option("--vendor-certs <file>", "PEM certificates and CRLs of AMD, AWS or Google")
     .option("--kds <url>", "where AMD's certificates are fetched from", AMD_KDS_URL)
@@ -212,7 +237,7 @@ async function trustInput(
 ): Promise<Omit<AppraisalInput, "attestation">> {
   const now = options.time === undefined ? ports.now() : parseRfc3339(options.time, "--time");
   const collateral = options.collateral !== undefined
-    ? parseCollateralJson(await readInput(options.collateral, ports))
+    ? await readCollateral(options.collateral, options.packSigner, quote, ports)
     : quote === undefined
     ? undefined
     : await fetchCollateral(quote, {
@@ -234,8 +259,24 @@ async function trustInput(
     collateral,
     now,
     trustAnchors: await trustAnchors(options, ports),
-    policy: policyWith({ allowedTcbStatuses, allowedAdvisories }),
+    policy: policyWith({
+      allowedTcbStatuses,
+      allowedAdvisories,
+      collateralGraceSeconds: options.collateralGrace ?? 0,
+      ...(options.maxCollateralAge !== undefined && {
+        maxCollateralAgeSeconds: options.maxCollateralAge,
+      }),
+    }),
   };
+}
+
+const UNITS: Readonly<Record<string, number>> = { s: 1, m: 60, h: 3600, d: 86_400 };
+
+/** Whole seconds from text like `90s`, `12h` or `30d`. */
+function seconds(text: string): number {
+  const [, count, unit] = /^(\d{1,9})([smhd])$/.exec(text) ?? [];
+  if (count !== undefined) return Number(count) * UNITS[unit!]!;
+  throw new AppError("input/malformed", `'${text}' is no time: write 90s, 15m, 12h or 30d`);
 }
 
 async function trustAnchors(
@@ -320,10 +361,4 @@ function renderVerdict(verdict: Verdict): string {
       ? `ACCEPTED: ${wordsOf(verdict).headline}`
       : `REFUSED (${reason.code}): ${reason.detail}`,
   ].join("\n");
-}
-
-/** Raw bytes, or the same as hex text with or without a line end. */
-function rawOrHex(bytes: Uint8Array): Uint8Array {
-  const text = new TextDecoder("latin1").decode(bytes).trim();
-  return text.length > 0 && /^(0x)?[0-9a-fA-F]+$/.test(text) ? fromHex(text) : bytes;
 }

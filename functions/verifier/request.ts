@@ -1,5 +1,6 @@
 import type { AppraisalInput, BareQuote, VendorDocuments } from "#core/attestation/appraise.ts";
 import type { Attestation } from "#core/attestation/attestation.ts";
+import { evidenceOfJson } from "#core/attestation/evidence-json.ts";
 import {
   checksOf,
   CVM_CHECKS,
@@ -9,15 +10,10 @@ import {
 } from "#core/attestation/policy.ts";
 import type { Reference } from "#core/attestation/reference.ts";
 import { CHECK_IDS } from "#core/attestation/verdict.ts";
-import {
-  attestationFromTdxQuote,
-  decodeAttestation,
-} from "#core/attestation/versioned-attestation.ts";
 import { fromHex } from "#core/bytes/bytes.ts";
 import { JsonObject } from "#core/encoding/json-object.ts";
 import { parseRfc3339 } from "#core/encoding/rfc3339.ts";
 import { parseStrictJson } from "#core/encoding/strict-json.ts";
-import { parseEventLogJson } from "#core/event-log/tdx-event.ts";
 import { collateralFromJson } from "#core/tdx/collateral.ts";
 import { TCB_STATUSES } from "#core/tdx/tcb-status.ts";
 
@@ -98,18 +94,13 @@ export function parseQuoteRequest(body: string | Uint8Array): Uint8Array {
 
 function readEvidence(json: JsonObject): Attestation | BareQuote {
   const loose = ["quote", "event_log", "vm_config"].filter((name) => json.has(name));
-  if (json.has("attestation")) {
-    if (loose.length > 0) throw json.malformed(loose[0]!, "stands beside an attestation");
-    return decodeAttestation(json.hex("attestation", undefined));
+  if (json.has("attestation") && loose.length > 0) {
+    throw json.malformed(loose[0]!, "stands beside an attestation");
   }
-  if (!json.has("quote")) throw json.malformed("attestation", "is missing, and so is quote");
-  const quote = json.hex("quote", undefined);
-  if (json.has("event_log")) {
-    const eventLog = parseEventLogJson(json.string("event_log"));
-    return attestationFromTdxQuote(quote, eventLog, json.string("vm_config", ""));
+  if (json.has("vm_config") && !json.has("event_log")) {
+    throw json.malformed("vm_config", "says nothing without event_log");
   }
-  if (json.has("vm_config")) throw json.malformed("vm_config", "says nothing without event_log");
-  return { quote };
+  return evidenceOfJson(json);
 }
 
 function readVendorDocuments(json: JsonObject): VendorDocuments {
