@@ -17,12 +17,23 @@ interface Step {
 }
 
 const bin = (name: string) => `node_modules/.bin/${name}`;
-const source = ["core", "adapters", "functions", "host-daemon", "guest", "cli", "scripts", "tests"];
+const source = [
+  "core",
+  "adapters",
+  "functions",
+  "host-daemon",
+  "guest",
+  "cli",
+  "contracts",
+  "scripts",
+  "tests",
+];
 const tests = (...patterns: string[]) =>
   globSync(patterns, { exclude: (path) => path.includes("node_modules") }).sort();
 const unit = () =>
   tests(
     "{core,adapters,functions,host-daemon,guest,cli}/**/*.test.ts",
+    "contracts/*.test.ts",
     "tests/architecture/*.test.ts",
   );
 /** Only what is pure or meant for Deno; host-daemon runs on Node alone. */
