@@ -103,6 +103,17 @@ for (const [what, code, changes] of captureRefusals) {
   });
 }
 
+vectorTest("no flipped bit of a document passes", async () => {
+  const { platform, stack } = capture();
+  assert.ok(platform.kind === "nitro-enclave");
+  for (let at = 0; at < platform.nsmQuote.length; at += 9) {
+    const nsmQuote = platform.nsmQuote.slice();
+    nsmQuote[at]! ^= 1 << (at % 8);
+    const attestation: Attestation = { platform: { ...platform, nsmQuote }, stack };
+    assert.equal((await appraiseCapture({ attestation })).outcome, "refused", `${at}`);
+  }
+});
+
 // A hypervisor of our own.
 
 const NOW = new Date("2026-06-01T00:00:00Z");

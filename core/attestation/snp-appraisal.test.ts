@@ -219,6 +219,34 @@ for (const [what, code, changes] of captureRefusals) {
   });
 }
 
+vectorTest(
+  "no flipped bit of a report, a certificate or a launch configuration passes",
+  async () => {
+    const attestation = capture();
+    const { report, certChain, mrConfig } = snpOf(attestation);
+    const flipped = (bytes: Uint8Array, at: number) => {
+      const copy = bytes.slice();
+      copy[at]! ^= 1 << (at % 8);
+      return copy;
+    };
+    const mutants: Partial<SevSnpEvidence>[] = [];
+    for (let at = 0; at < report.length; at += 5) mutants.push({ report: flipped(report, at) });
+    for (const [i, certificate] of certChain.entries()) {
+      for (let at = 0; at < certificate.length; at += 13) {
+        mutants.push({ certChain: certChain.with(i, flipped(certificate, at)) });
+      }
+    }
+    for (let at = 0; at < mrConfig.length; at += 7) {
+      const text = `${mrConfig.slice(0, at)}${String.fromCharCode(mrConfig.charCodeAt(at) ^ 1)}`;
+      mutants.push({ mrConfig: text + mrConfig.slice(at + 1) });
+    }
+    for (const mutant of mutants) {
+      const verdict = await appraiseCapture({ attestation: withPlatform(attestation, mutant) });
+      assert.equal(verdict.outcome, "refused", JSON.stringify(Object.keys(mutant)));
+    }
+  },
+);
+
 // A vendor of our own: P-384 throughout, and reports signed with its keys.
 
 const NOW = new Date("2026-06-01T00:00:00Z");
