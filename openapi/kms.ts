@@ -188,6 +188,24 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/session": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** A nonce and the key that a session's request is sealed to */
+        get: operations["offerSession"];
+        put?: never;
+        /** One sealed request of an attested caller: what POST /v1/app-keys takes and answers */
+        post: operations["useSession"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/prpc/GetAppKey": {
         parameters: {
             query?: never;
@@ -334,6 +352,18 @@ export interface components {
                 k256_key: string;
                 k256_signature: string;
             }[];
+        };
+        SessionOffer: {
+            nonce: string;
+            /** Format: date-time */
+            expires_at: string;
+            /** @description HPKE, X25519 */
+            public_key: string;
+            k256_public_key: string;
+            /** @description By the secp256k1 root over `dstack-edge-session-key:` and the public key */
+            signature: string;
+            /** @description Of this KMS over the key; empty outside a CVM */
+            attestation: string;
         };
         RpcError: {
             /** @description Causes joined by `: `, outermost first */
@@ -826,6 +856,79 @@ export interface operations {
                 };
             };
             /** @description Input that does not fit */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description The keys are not for this caller; `reason` says which rule failed */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Nothing can be decided now; ask again or another KMS */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+        };
+    };
+    offerSession: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Offer */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SessionOffer"];
+                };
+            };
+        };
+    };
+    useSession: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": {
+                    nonce: string;
+                    encapsulated: string;
+                    /** @description Versioned; binds nonce, the KMS's key and the encapsulated key */
+                    attestation: string;
+                    request: string;
+                };
+            };
+        };
+        responses: {
+            /** @description The sealed answer */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        answer: string;
+                    };
+                };
+            };
+            /** @description Input that does not fit, or was not sealed to this KMS */
             400: {
                 headers: {
                     [name: string]: unknown;

@@ -9,6 +9,7 @@ import { EPOCH_ROUTES, epochRoutes } from "./epoch-app.ts";
 import { LOG_ROUTES, logRoutes } from "./log-app.ts";
 import { limited } from "./limits.ts";
 import type { KmsPorts } from "./ports.ts";
+import { SESSION_ROUTES, sessionRoutes } from "./session-app.ts";
 import { kmsRoutes } from "./rpc.ts";
 
 /** The TLS server of a KMS that holds keys. */
@@ -25,6 +26,7 @@ export function createKmsApp(ports: KmsPorts): Hono<KmsEnv> {
   app.use("/prpc/*", limited(ports.limits));
   app.route("/", logRoutes(ports));
   app.route("/", epochRoutes(ports));
+  app.route("/", sessionRoutes(ports));
   app.route("/prpc", kmsRoutes(ports));
   return app;
 }
@@ -33,7 +35,7 @@ export function createKmsApp(ports: KmsPorts): Hono<KmsEnv> {
 export function kmsOpenApi(version: string): Record<string, unknown> {
   const rpc = prpcOpenApi([{ service: KMS, path: "/prpc" }]);
   const described = new OpenAPIHono();
-  for (const route of [...LOG_ROUTES, ...EPOCH_ROUTES]) {
+  for (const route of [...LOG_ROUTES, ...EPOCH_ROUTES, ...SESSION_ROUTES]) {
     described.openAPIRegistry.registerPath(route);
   }
   const { paths, components } = described.getOpenAPI31Document({
