@@ -53,9 +53,9 @@ export async function appraise(input: AppraisalInput): Promise<Verdict> {
 }
 
 async function verdictOfQuote(appraisal: Appraisal, { quote }: BareQuote): Promise<Verdict> {
+  appraisal.checks.lacks("tpm-quote", "The evidence holds no TPM quote");
   const appraised = await appraiseQuote(appraisal, quote, () => {});
   if (appraised) {
-    appraisal.checks.lacks("tpm-quote", "The evidence holds no TPM quote");
     appraisal.checkReportData(appraised.quote.body.report.reportData, undefined, "quote");
     skipGuest(appraisal);
   }

@@ -10,6 +10,7 @@ import { makeWebFetch } from "#adapters/web-fetch.ts";
 import { fetchVendorDocuments } from "#core/attestation/vendor-documents.ts";
 import { fromUtf8 } from "#core/bytes/bytes.ts";
 import { AMD_KDS_URL } from "#core/sev-snp/kds-client.ts";
+import { cachingFetch } from "#core/http/caching-fetch.ts";
 import { CollateralCache } from "#core/tdx/collateral-cache.ts";
 import { DEFAULT_PCCS_URL, fetchCollateral } from "#core/tdx/pccs-client.ts";
 import { hostCrypto } from "#adapters/crypto.ts";
@@ -24,6 +25,10 @@ import { VERSION } from "./version.ts";
 /** What `scripts/build-pages` makes of functions/verifier/page. */
 const PAGE = fileURLToPath(new URL("../../dist/verify-page/index.html", import.meta.url));
 const MAX_PAGE_BYTES = 4 * 1024 * 1024;
+
+/** Certificates and revocation lists of AMD and Google, near 2 KiB each. */
+const MAX_VENDOR_DOCUMENTS = 1024;
+const MAX_VENDOR_DOCUMENT_BYTES = 256 * 1024;
 
 /** The verifier service: `--config verifier.toml`, `--check-config`. */
 export async function verifierMain(argv: readonly string[]): Promise<void> {
@@ -57,17 +62,23 @@ export async function verifierMain(argv: readonly string[]): Promise<void> {
     maxAgeMs: config.collateral.max_age,
     logError: (what, error) => log.error("Failed: {what}", { what, error }),
   });
+  const vendors = {
+    amdKdsUrl: config.attestation.urls.amd_kds || AMD_KDS_URL,
+    fetch: cachingFetch({
+      fetch: pccs.fetch,
+      now,
+      maxAgeMs: config.collateral.max_age,
+      maxEntries: MAX_VENDOR_DOCUMENTS,
+      maxBytes: MAX_VENDOR_DOCUMENT_BYTES,
+    }),
+  };
   const page = await readFileIfExists(PAGE, MAX_PAGE_BYTES);
   if (page === undefined) log.info("no verify page: scripts/build-pages builds it");
   const app = createVerifierApp({
     now,
     trustAnchors,
     collateralFor: (quote) => collateral.get(quote),
-    vendorDocumentsFor: (attestation) =>
-      fetchVendorDocuments(attestation, {
-        amdKdsUrl: config.attestation.urls.amd_kds || AMD_KDS_URL,
-        fetch: pccs.fetch,
-      }),
+    vendorDocumentsFor: (attestation) => fetchVendorDocuments(attestation, vendors),
     crypto: hostCrypto,
     endorsements: new EndorsementCache(),
     page: page && fromUtf8(page),

@@ -2,6 +2,7 @@ import { z } from "zod";
 import { AppError, errorChain } from "#core/errors/app-error.ts";
 import { problemResponse } from "#core/errors/problem.ts";
 import { fetchVendorDocuments } from "#core/attestation/vendor-documents.ts";
+import { cachingFetch } from "#core/http/caching-fetch.ts";
 import type { FetchLike } from "#core/http/fetch-like.ts";
 import { noMetrics } from "#core/http/metrics.ts";
 import { AMD_KDS_URL } from "#core/sev-snp/kds-client.ts";
@@ -16,6 +17,9 @@ import manifest from "../../package.json" with { type: "json" };
 
 const MAX_AGE_MS = 3_600_000;
 const TIMEOUT_MS = 30_000;
+/** Certificates and revocation lists of AMD and Google, near 2 KiB each. */
+const MAX_VENDOR_DOCUMENTS = 256;
+const MAX_VENDOR_DOCUMENT_BYTES = 256 * 1024;
 
 /** Bindings: what verifier.toml says elsewhere, as text. Others belong to whoever deploys. */
 const bindingsSchema = z.object({
@@ -60,6 +64,16 @@ function createApp(env: unknown) {
     sharesFetches: false,
     logError: (what, error) => logLine("error", { message: what, error: errorChain(error) }),
   });
+  const vendors = {
+    amdKdsUrl: data.AMD_KDS_URL,
+    fetch: cachingFetch({
+      fetch: send,
+      now,
+      maxAgeMs: MAX_AGE_MS,
+      maxEntries: MAX_VENDOR_DOCUMENTS,
+      maxBytes: MAX_VENDOR_DOCUMENT_BYTES,
+    }),
+  };
   return createVerifierApp({
     now,
     trustAnchors: serviceTrustAnchors(
@@ -67,8 +81,7 @@ function createApp(env: unknown) {
       data.EXTERNAL_ROOTS_SIMULATED === "true",
     ),
     collateralFor: (quote) => collateral.get(quote),
-    vendorDocumentsFor: (attestation) =>
-      fetchVendorDocuments(attestation, { amdKdsUrl: data.AMD_KDS_URL, fetch: send }),
+    vendorDocumentsFor: (attestation) => fetchVendorDocuments(attestation, vendors),
     crypto: webCrypto,
     endorsements: new EndorsementCache(),
     logVerdict: (verdict) => logLine("info", { message: "verdict", ...verdictFacts(verdict) }),
