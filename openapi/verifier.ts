@@ -69,6 +69,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/verify": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** The reference verifier's interface; /v1/verify says more */
+        post: operations["verifyAsReference"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/verify": {
         parameters: {
             query?: never;
@@ -107,6 +124,40 @@ export interface paths {
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
+        ReferenceResponse: {
+            is_valid: boolean;
+            reason: string | null;
+            details: {
+                quote_verified: boolean;
+                event_log_verified: boolean;
+                os_image_hash_verified: boolean;
+                acpi_tables_verified: boolean;
+                os_image_is_dev: boolean | null;
+                os_image_version: string | null;
+                tee_variant: string | null;
+                report_data: string | null;
+                tcb_status: string | null;
+                advisory_ids: string[];
+                key_provider: {
+                    name: string;
+                    id: string;
+                } | null;
+                app_info: {
+                    [key: string]: unknown;
+                } | null;
+                boot_info?: {
+                    [key: string]: unknown;
+                };
+            };
+        };
+        Problem: {
+            type: string;
+            title: string;
+            status: number;
+            detail: string;
+        } & {
+            [key: string]: unknown;
+        };
         Verdict: {
             /** @enum {string} */
             schema: "dstack-edge/verdict/v1";
@@ -199,14 +250,6 @@ export interface components {
             tee: number;
             snp: number;
             microcode: number;
-        };
-        Problem: {
-            type: string;
-            title: string;
-            status: number;
-            detail: string;
-        } & {
-            [key: string]: unknown;
         };
         VerificationRequest: {
             /** @description Versioned attestation, V0 or V1 */
@@ -398,6 +441,54 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content?: never;
+            };
+        };
+    };
+    verifyAsReference: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": {
+                    attestation?: string;
+                    quote?: string;
+                    event_log?: string;
+                    vm_config?: string;
+                    debug?: boolean;
+                };
+            };
+        };
+        responses: {
+            /** @description Valid or not: see `is_valid` */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ReferenceResponse"];
+                };
+            };
+            /** @description The request or its evidence cannot be read */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request is too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
             };
         };
     };

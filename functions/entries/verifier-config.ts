@@ -1,6 +1,14 @@
 import { z } from "zod";
 import { attestationSchema, collateralSchema } from "#functions/attestation/config.ts";
 
+/** Beside what every service has: collateral that is shipped with this one, used before a PCCS is asked. */
+const verifierCollateralSchema = collateralSchema.unwrap().extend({
+  /** A file that `dstack collateral pack` made. */
+  pack: z.string().optional(),
+  /** Hex, as `dstack collateral keygen` printed: who may have signed it. */
+  pack_signers: z.array(z.string()).default([]),
+}).prefault({});
+
 /** verifier.toml: the reference's keys and defaults (attestation.md 6.4), and a few of ours. */
 export const verifierConfigSchema = z.strictObject({
   address: z.string().default("0.0.0.0"),
@@ -9,7 +17,7 @@ export const verifierConfigSchema = z.strictObject({
   image_cache_dir: z.string().min(1).default("/tmp/dstack-verifier/cache"),
   attestation: attestationSchema,
   /** Ours. */
-  collateral: collateralSchema,
+  collateral: verifierCollateralSchema,
   /** Ours. */
   log_level: z.enum(["debug", "info", "warning", "error"]).default("info"),
 });

@@ -1,21 +1,31 @@
+import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { getLogger } from "@logtape/logtape";
 import { loadConfig } from "#adapters/config.ts";
-import { readFileIfExists } from "#adapters/files.ts";
+import { hostCrypto } from "#adapters/crypto.ts";
+import { readFileBounded, readFileIfExists, writeFileAtomic } from "#adapters/files.ts";
 import { serveHttp } from "#adapters/http-server.ts";
 import { configureLogging } from "#adapters/logging.ts";
 import { createPrometheusMetrics } from "#adapters/metrics.ts";
 import { makeWebFetch } from "#adapters/web-fetch.ts";
 import { fetchVendorDocuments } from "#core/attestation/vendor-documents.ts";
-import { fromUtf8 } from "#core/bytes/bytes.ts";
+import { fromHex, fromUtf8, utf8 } from "#core/bytes/bytes.ts";
+import { AppError } from "#core/errors/app-error.ts";
 import { AMD_KDS_URL } from "#core/sev-snp/kds-client.ts";
 import { cachingFetch } from "#core/http/caching-fetch.ts";
+import {
+  type CollateralPack,
+  MAX_PACK_BYTES,
+  openCollateralPack,
+} from "#core/tdx/collateral-pack.ts";
 import { CollateralCache } from "#core/tdx/collateral-cache.ts";
 import { DEFAULT_PCCS_URL, fetchCollateral } from "#core/tdx/pccs-client.ts";
-import { hostCrypto } from "#adapters/crypto.ts";
 import { EndorsementCache } from "#core/tdx/endorsement-cache.ts";
-import { createVerifierApp } from "#functions/verifier/app.ts";
+import { appraiseWith, createVerifierApp } from "#functions/verifier/app.ts";
+import type { AppraisalPorts } from "#functions/verifier/ports.ts";
+import { answerReference, REFERENCE_POLICY } from "#functions/verifier/reference-api.ts";
+import { MAX_REQUEST_BYTES } from "#functions/verifier/request.ts";
 import { verdictFacts } from "#functions/verifier/verdict-facts.ts";
 import { closeOnSignal } from "./process.ts";
 import { readTrustAnchors } from "./trust-anchors.ts";
@@ -30,13 +40,18 @@ const MAX_PAGE_BYTES = 4 * 1024 * 1024;
 const MAX_VENDOR_DOCUMENTS = 1024;
 const MAX_VENDOR_DOCUMENT_BYTES = 256 * 1024;
 
-/** The verifier service: `--config verifier.toml`, `--check-config`. */
+/**
+ * The verifier service: `--config verifier.toml`, `--check-config`. With `--verify FILE` it answers one
+ * request of the reference's form instead (attestation.md 6.4): the answer goes to stdout and to
+ * FILE.verification.json, and the exit status is 0 for valid, 1 for anything else.
+ */
 export async function verifierMain(argv: readonly string[]): Promise<void> {
   const { values } = parseArgs({
     args: [...argv],
     options: {
       config: { type: "string", short: "c", default: "verifier.toml" },
       "check-config": { type: "boolean", default: false },
+      verify: { type: "string" },
     },
   });
   const config = await loadConfig(verifierConfigSchema, {
@@ -72,15 +87,25 @@ export async function verifierMain(argv: readonly string[]): Promise<void> {
       maxBytes: MAX_VENDOR_DOCUMENT_BYTES,
     }),
   };
-  const page = await readFileIfExists(PAGE, MAX_PAGE_BYTES);
-  if (page === undefined) log.info("no verify page: scripts/build-pages builds it");
-  const app = createVerifierApp({
+  const pack = config.collateral.pack === undefined
+    ? undefined
+    : await readPack(config.collateral.pack, config.collateral.pack_signers);
+  const appraisal: AppraisalPorts = {
     now,
     trustAnchors,
-    collateralFor: (quote) => collateral.get(quote),
+    collateralFor: async (quote) => pack?.collateralFor(quote) ?? await collateral.get(quote),
     vendorDocumentsFor: (attestation) => fetchVendorDocuments(attestation, vendors),
     crypto: hostCrypto,
     endorsements: new EndorsementCache(),
+  };
+  if (values.verify !== undefined) {
+    process.exitCode = await verifyFile(values.verify, appraisal) ? 0 : 1;
+    return;
+  }
+  const page = await readFileIfExists(PAGE, MAX_PAGE_BYTES);
+  if (page === undefined) log.info("no verify page: scripts/build-pages builds it");
+  const app = createVerifierApp({
+    ...appraisal,
     page: page && fromUtf8(page),
     logVerdict: (verdict) => log.info("verdict", verdictFacts(verdict)),
     logError: (error) => log.error("Failed: answering a request", { error }),
@@ -90,4 +115,27 @@ export async function verifierMain(argv: readonly string[]): Promise<void> {
   const server = await serveHttp(app.fetch, { host: config.address, port: config.port });
   log.info("verifier is serving", { address: `${config.address}:${server.port}` });
   closeOnSignal(() => server.close());
+}
+
+/** Collateral shipped with the service. A pack nobody named signed ends the start. */
+async function readPack(path: string, signers: readonly string[]): Promise<CollateralPack> {
+  try {
+    const bytes = await readFileBounded(path, MAX_PACK_BYTES);
+    return openCollateralPack(bytes, signers.map((signer) => fromHex(signer, "pack_signers")));
+  } catch (cause) {
+    throw new AppError("config/invalid", `collateral.pack cannot be used: ${path}`, { cause });
+  }
+}
+
+async function verifyFile(path: string, ports: AppraisalPorts): Promise<boolean> {
+  const answer = await answerReference(
+    await readFileBounded(path, MAX_REQUEST_BYTES),
+    (attestation) => appraiseWith(ports, { attestation, policy: REFERENCE_POLICY }),
+  );
+  await writeFileAtomic(
+    `${path}.verification.json`,
+    utf8(`${JSON.stringify(answer, undefined, 2)}\n`),
+  );
+  process.stdout.write(`${JSON.stringify(answer)}\n`);
+  return answer.is_valid;
 }

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
-import { execFileSync, spawn } from "node:child_process";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { execFile, execFileSync, spawn } from "node:child_process";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
@@ -128,6 +128,26 @@ for (const runtime of ["node", "deno"] as const) {
     },
   );
 }
+
+test("--verify answers one request and exits 0 or 1", LIMIT, async () => {
+  const verify = async (name: string, request: unknown) => {
+    const file = join(directory, name);
+    await writeFile(file, JSON.stringify(request));
+    const [command, ...own] = RUNTIMES.node();
+    const argv = [...own, "--config", `${directory}/verifier.toml`, "--verify", file];
+    const { code, stdout } = await new Promise<{ code: unknown; stdout: string }>((resolve) => {
+      execFile(command!, argv, { cwd: ROOT }, (error, stdout) => {
+        resolve({ code: error === null ? 0 : error.code, stdout });
+      });
+    });
+    const answer = JSON.parse(stdout) as { is_valid: boolean; reason: string | null };
+    assert.deepEqual(JSON.parse(await readFile(`${file}.verification.json`, "utf8")), answer);
+    return [code, answer.is_valid, answer.reason];
+  };
+  assert.deepEqual(await verify("good.json", { attestation }), [0, true, null]);
+  const none = "Internal error: Quote is required";
+  assert.deepEqual(await verify("empty.json", {}), [1, false, none]);
+});
 
 test("Node and Deno gave the same verdict", () => {
   assert.equal(verdicts.length, 2);

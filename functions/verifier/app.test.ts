@@ -228,6 +228,19 @@ test("POST /v1/collateral hands out what the PCCS said", async () => {
   assert.equal((await post({ quote, url: "http://x" }, "/v1/collateral")).status, 400);
 });
 
+test("the reference's paths answer what its clients expect", async () => {
+  const { app, post } = setup();
+  const health = await app.request("/health");
+  assert.deepEqual(await health.json(), { status: "ok", service: "dstack-verifier" });
+  const valid = await (await post({ attestation }, "/verify")).json() as { is_valid: boolean };
+  assert.equal(valid.is_valid, true);
+  const empty = await post({}, "/verify");
+  assert.equal(empty.status, 200);
+  const { reason } = await empty.json() as { reason: string };
+  assert.equal(reason, "Internal error: Quote is required");
+  assert.equal((await post("{", "/verify")).status, 400);
+});
+
 test("any page may call; no page may frame ours", async () => {
   const { app, post } = setup({ page: "<!doctype html><title>verify</title>" });
   assert.equal((await post({ attestation })).headers.get("access-control-allow-origin"), "*");

@@ -2,7 +2,7 @@ import { Hono } from "hono";
 import { cors } from "hono/cors";
 import { appraise, type BareQuote } from "#core/attestation/appraise.ts";
 import type { Attestation } from "#core/attestation/attestation.ts";
-import { encodeVerdict } from "#core/attestation/verdict.ts";
+import { encodeVerdict, type Verdict } from "#core/attestation/verdict.ts";
 import { AppError } from "#core/errors/app-error.ts";
 import { readBounded } from "#core/http/bounded-stream.ts";
 import { appVersionHeader, operationsRoutes } from "#core/http/operations.ts";
@@ -10,8 +10,14 @@ import { problemHandler, problemNotFound } from "#core/http/problem.ts";
 import { collateralToJson, type QuoteCollateral } from "#core/tdx/collateral.ts";
 import { parseQuote } from "#core/tdx/quote.ts";
 import { verifierOpenApi } from "./openapi.ts";
-import type { VerifierPorts } from "./ports.ts";
-import { MAX_REQUEST_BYTES, parseQuoteRequest, parseVerificationRequest } from "./request.ts";
+import type { AppraisalPorts, VerifierPorts } from "./ports.ts";
+import { answerReference, REFERENCE_POLICY } from "./reference-api.ts";
+import {
+  MAX_REQUEST_BYTES,
+  parseQuoteRequest,
+  parseVerificationRequest,
+  type VerificationRequest,
+} from "./request.ts";
 
 /**
  * The verifier: evidence in, verdict out, nothing kept. Answers 200 with a verdict for evidence that is
@@ -33,25 +39,28 @@ export function createVerifierApp(ports: VerifierPorts): Hono {
   // Whoever may call may do so from any page: there are no cookies and no secrets to borrow.
   app.use("/v1/*", cors({ origin: "*", allowMethods: ["POST"], maxAge: 86_400 }));
 
-  app.post("/v1/verify", async (c) => {
-    const request = parseVerificationRequest(await readBody(c.req.raw));
-    const { attestation, time, collateral } = request;
-    const vendorDocuments = request.vendorDocuments ??
-      ("platform" in attestation ? await ports.vendorDocumentsFor(attestation) : undefined);
-    const verdict = await appraise({
-      ...request,
-      now: time ?? ports.now(),
-      collateral: collateral ?? await collateralOf(attestation, ports),
-      ...(vendorDocuments && { vendorDocuments }),
-      trustAnchors: ports.trustAnchors,
-      crypto: ports.crypto,
-      endorsements: ports.endorsements,
-    });
+  const judge = async (request: Judged): Promise<Verdict> => {
+    const verdict = await appraiseWith(ports, request);
     const { outcome, reason, simulated } = verdict;
     verdicts.add(1, { outcome, reason: reason?.code ?? "", simulated: String(simulated) });
     ports.logVerdict(verdict);
+    return verdict;
+  };
+
+  app.post("/v1/verify", async (c) => {
+    const verdict = await judge(parseVerificationRequest(await readBody(c.req.raw)));
     return c.body(encodeVerdict(verdict), 200, { "content-type": "application/json" });
   });
+
+  // The reference verifier's own interface: whoever calls it finds ours in its place.
+  app.get("/health", (c) => c.json({ status: "ok", service: "dstack-verifier" }));
+  app.post("/verify", async (c) =>
+    c.json(
+      await answerReference(
+        await readBody(c.req.raw),
+        (attestation) => judge({ attestation, policy: REFERENCE_POLICY }),
+      ),
+    ));
 
   app.post("/v1/collateral", async (c) => {
     const quote = parseQuote(parseQuoteRequest(await readBody(c.req.raw)));
@@ -62,6 +71,26 @@ export function createVerifierApp(ports: VerifierPorts): Hono {
     app.get("/", (c) => c.html(page, 200, PAGE_HEADERS));
   }
   return app;
+}
+
+type Judged =
+  & Pick<VerificationRequest, "attestation" | "policy">
+  & Partial<VerificationRequest>;
+
+/** Appraises with what the service has: its roots, and what it fetches that the request lacks. */
+export async function appraiseWith(ports: AppraisalPorts, request: Judged): Promise<Verdict> {
+  const { attestation, time, collateral } = request;
+  const vendorDocuments = request.vendorDocuments ??
+    ("platform" in attestation ? await ports.vendorDocumentsFor(attestation) : undefined);
+  return await appraise({
+    ...request,
+    now: time ?? ports.now(),
+    collateral: collateral ?? await collateralOf(attestation, ports),
+    ...(vendorDocuments && { vendorDocuments }),
+    trustAnchors: ports.trustAnchors,
+    crypto: ports.crypto,
+    endorsements: ports.endorsements,
+  });
 }
 
 /** The page's own policy stands in its head, so that it holds for a saved copy as well. */
@@ -82,7 +111,7 @@ function readBody(request: Request): Promise<Uint8Array> {
 /** Undefined for evidence whose quote cannot be read: the verdict says what is wrong with it. */
 async function collateralOf(
   attestation: Attestation | BareQuote,
-  { collateralFor }: VerifierPorts,
+  { collateralFor }: AppraisalPorts,
 ): Promise<QuoteCollateral | undefined> {
   const { quote } = "quote" in attestation
     ? attestation

@@ -164,7 +164,52 @@ const failures = {
   503: failure("The PCCS has no collateral for this platform, or does not answer"),
 };
 
+const referenceResponse = z.object({
+  is_valid: z.boolean(),
+  reason: z.string().nullable(),
+  details: z.object({
+    quote_verified: z.boolean(),
+    event_log_verified: z.boolean(),
+    os_image_hash_verified: z.boolean(),
+    acpi_tables_verified: z.boolean(),
+    os_image_is_dev: z.boolean().nullable(),
+    os_image_version: z.string().nullable(),
+    tee_variant: z.string().nullable(),
+    report_data: z.string().nullable(),
+    tcb_status: z.string().nullable(),
+    advisory_ids: z.array(z.string()),
+    key_provider: z.object({ name: z.string(), id: z.string() }).nullable(),
+    app_info: z.record(z.string(), z.unknown()).nullable(),
+    boot_info: z.record(z.string(), z.unknown()).optional(),
+  }),
+}).openapi("ReferenceResponse");
+
 const routes = [
+  createRoute({
+    method: "post",
+    path: "/verify",
+    operationId: "verifyAsReference",
+    summary: "The reference verifier's interface; /v1/verify says more",
+    request: {
+      body: {
+        required: true,
+        content: json(
+          z.object({
+            attestation: hex(),
+            quote: hex(),
+            event_log: z.string(),
+            vm_config: z.string(),
+            debug: z.boolean(),
+          }).partial(),
+        ),
+      },
+    },
+    responses: {
+      200: { description: "Valid or not: see `is_valid`", content: json(referenceResponse) },
+      400: failures[400],
+      413: failures[413],
+    },
+  }),
   createRoute({
     method: "post",
     path: "/v1/verify",

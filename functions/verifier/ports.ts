@@ -9,7 +9,8 @@ import type { QuoteCollateral } from "#core/tdx/collateral.ts";
 import type { EndorsementCache } from "#core/tdx/endorsement-cache.ts";
 import type { Quote } from "#core/tdx/quote.ts";
 
-export interface VerifierPorts {
+/** What an appraisal needs of the world. */
+export interface AppraisalPorts {
   readonly now: () => Date;
   /** From the configuration; nothing in a request adds to them. */
   readonly trustAnchors: readonly TrustAnchor[];
@@ -19,6 +20,9 @@ export interface VerifierPorts {
   readonly vendorDocumentsFor: (attestation: Attestation) => Promise<VendorDocuments | undefined>;
   readonly crypto: CryptoProvider;
   readonly endorsements: EndorsementCache;
+}
+
+export interface VerifierPorts extends AppraisalPorts {
   /** The verify page, one HTML document with all it needs inside; absent where none is served. */
   readonly page?: string | undefined;
   readonly logVerdict: (verdict: Verdict) => void;
