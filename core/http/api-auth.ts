@@ -8,14 +8,16 @@ export interface ApiAuthOptions {
   readonly tokens: readonly string[];
   /** Named in WWW-Authenticate: `dstack-vmm API`. */
   readonly realm: string;
+  /** Whether a user's password is right, for Basic; beside the tokens. */
+  readonly password?: (user: string, password: string) => Promise<boolean>;
   /** Whether GET may carry the token as `?token=`. */
   readonly queryToken: boolean;
 }
 
 /**
  * Token authentication of operator interfaces (spec vmm.md section 2.1, kms.md section 2.2), in this
- * order: `X-Admin-Token`; `Authorization: Bearer`, which decides; `Basic` with a token as password, or
- * as user without a password, which decides when it can be read; `?token=` of a GET. Failure is 401
+ * order: `X-Admin-Token`; `Authorization: Bearer`, which decides; `Basic` with a user's password, a
+ * token as password, or a token as user without a password, which decides when it can be read; `?token=` of a GET. Failure is 401
  * with an empty body. A query token is removed before handlers see the URL.
  */
 export function apiAuth(options: ApiAuthOptions): MiddlewareHandler {
@@ -29,7 +31,7 @@ export function apiAuth(options: ApiAuthOptions): MiddlewareHandler {
     const queryToken = options.queryToken && c.req.method === "GET"
       ? url.searchParams.get("token") ?? undefined
       : undefined;
-    if (!isAllowed(c.req.raw.headers, queryToken, known)) {
+    if (!await isAllowed(c.req.raw.headers, queryToken, known, options.password)) {
       return c.body(null, 401, { "www-authenticate": `Basic realm="${options.realm}"` });
     }
     if (queryToken !== undefined) {
@@ -40,11 +42,12 @@ export function apiAuth(options: ApiAuthOptions): MiddlewareHandler {
   };
 }
 
-function isAllowed(
+async function isAllowed(
   headers: Headers,
   queryToken: string | undefined,
   known: (token: string) => boolean,
-): boolean {
+  password: ApiAuthOptions["password"],
+): Promise<boolean> {
   const adminToken = headers.get("x-admin-token");
   if (adminToken !== null && known(adminToken)) return true;
   const [, scheme, credentials] = /^(\S+) +(\S+) *$/.exec(headers.get("authorization") ?? "") ?? [];
@@ -52,6 +55,7 @@ function isAllowed(
   if (scheme?.toLowerCase() === "basic") {
     const basic = readBasic(credentials!);
     if (basic !== undefined) {
+      if (await password?.(basic.user, basic.password)) return true;
       return known(basic.password) || basic.password === "" && known(basic.user);
     }
   }

@@ -22,7 +22,7 @@ test("Admin.ClearImageCache removes what it names and nothing else", async () =>
     const { ports } = await fakePorts();
     const app = createAdminApp({
       ...ports,
-      token: "t",
+      auth: { token: "t", password: undefined },
       imageCache: imageCacheDirectory(root),
       peerFetch: () => () => Promise.reject(new TypeError("nobody to call")),
     });

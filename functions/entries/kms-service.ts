@@ -2,6 +2,7 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { sha256 } from "@noble/hashes/sha2.js";
 import { hostCrypto, nodePublicPoint } from "#adapters/crypto.ts";
+import { readFileBounded } from "#adapters/files.ts";
 import { serveHttp } from "#adapters/http-server.ts";
 import { serveHttps } from "#adapters/https-server.ts";
 import type { Listening } from "#adapters/listening.ts";
@@ -10,7 +11,7 @@ import { unixFetch } from "#adapters/unix-http.ts";
 import { makeWebFetch } from "#adapters/web-fetch.ts";
 import { ratlsReportData } from "#core/attestation/report-data.ts";
 import { decodeAttestation } from "#core/attestation/versioned-attestation.ts";
-import { toHex } from "#core/bytes/bytes.ts";
+import { fromUtf8, toHex } from "#core/bytes/bytes.ts";
 import { encodeP256Pkcs8 } from "#core/crypto/p256.ts";
 import { AppError } from "#core/errors/app-error.ts";
 import type { Metrics } from "#core/http/metrics.ts";
@@ -37,6 +38,7 @@ import {
   loadIdentity,
   readBootstrapInfo,
 } from "#functions/kms/key-store.ts";
+import { parseHtpasswd } from "#functions/kms/htpasswd.ts";
 import { Admission, type Limits, RateLimiter } from "#functions/kms/limits.ts";
 import { kmsMetrics } from "#functions/kms/metrics.ts";
 import type { PeerFetch } from "#functions/kms/onboard.ts";
@@ -48,6 +50,8 @@ import { keyDirectory } from "./key-directory.ts";
 import { openKmsDatabase } from "./kms-database.ts";
 import { openLogHeadFile } from "./log-head-file.ts";
 import { readTrustAnchors } from "./trust-anchors.ts";
+
+const MAX_HTPASSWD_BYTES = 1024 * 1024;
 
 export interface KmsServiceOptions {
   readonly version: AppVersion;
@@ -146,7 +150,7 @@ export async function startKms(
   options: KmsServiceOptions,
 ): Promise<KmsService> {
   requireOwnTlsFiles(config);
-  const admin = adminListener(config, options);
+  const admin = await adminListener(config, options);
   const state = await openKms(config, options);
   const listening: Listening[] = [];
   const close = async () => {
@@ -187,7 +191,7 @@ export async function startKms(
     if (admin !== undefined) {
       const app = createAdminApp({
         ...ports,
-        token: admin.token,
+        auth: admin.auth,
         peerFetch,
         imageCache: imageCacheDirectory(config.core.image.cache_dir),
       });
@@ -320,15 +324,16 @@ function requireOwnTlsFiles({ rpc, core }: KmsConfig): void {
   }
 }
 
-function adminListener({ core }: KmsConfig, { adminToken }: KmsServiceOptions) {
+async function adminListener({ core }: KmsConfig, { adminToken }: KmsServiceOptions) {
   const { enabled, address, port, auth_token, htpasswd_file, insecure_no_auth } = core.admin;
   if (!enabled) return undefined;
-  if (htpasswd_file !== "") {
-    throw new AppError("config/invalid", "core.admin.htpasswd_file is not supported: use a token");
-  }
   const token = auth_token.trim() || adminToken?.trim() || undefined;
-  if (token === undefined && !insecure_no_auth) {
+  const password = htpasswd_file === ""
+    ? undefined
+    : parseHtpasswd(fromUtf8(await readFileBounded(htpasswd_file, MAX_HTPASSWD_BYTES)));
+  const auth = token === undefined && password === undefined ? undefined : { token, password };
+  if (auth === undefined && !insecure_no_auth) {
     throw new AppError("config/invalid", "core.admin is enabled without core.admin.auth_token");
   }
-  return { address, port, token };
+  return { address, port, auth };
 }

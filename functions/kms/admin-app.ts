@@ -17,11 +17,17 @@ export interface ImageCache {
   readonly clear: (kind: "images" | "measurements", hash: string) => Promise<void>;
 }
 
+export interface AdminAuth {
+  readonly token: string | undefined;
+  /** Users of the htpasswd file. */
+  readonly password: ((user: string, password: string) => Promise<boolean>) | undefined;
+}
+
 export interface AdminPorts extends KmsPorts {
   readonly peerFetch: PeerFetch;
   readonly imageCache: ImageCache;
   /** Undefined only where the operator asked for no authentication. */
-  readonly token: string | undefined;
+  readonly auth: AdminAuth | undefined;
 }
 
 const MAX_PAGE = 500;
@@ -122,8 +128,10 @@ export function createAdminApp(ports: AdminPorts): OpenAPIHono {
   const app = new OpenAPIHono({ defaultHook: refuseInvalidInput });
   app.onError(problemHandler((error) => ports.log.error("answering an admin request", error)));
   app.notFound(problemNotFound);
-  if (ports.token !== undefined) {
-    app.use(apiAuth({ tokens: [ports.token], realm: "dstack-kms admin", queryToken: false }));
+  if (ports.auth !== undefined) {
+    const { token = "", password } = ports.auth;
+    const realm = "dstack-kms admin";
+    app.use(apiAuth({ tokens: [token], realm, queryToken: false, ...password && { password } }));
   }
   const counted = kmsMetrics(ports.metrics);
   app.route("/prpc", adminRpc(ports));
