@@ -7,6 +7,9 @@ import { attestationOfTdxGuest } from "../core/attestation/versioned-attestation
 import { encodeCcel, parseCcel } from "../core/event-log/ccel.ts";
 import { replayRuntimeEvents } from "../core/event-log/replay.ts";
 import type { RuntimeEvent } from "../core/event-log/runtime-event.ts";
+import type { AcpiDigests } from "../core/event-log/tdx-event.ts";
+import { encodeAcpiBlobs } from "../core/measurement/acpi/blobs.ts";
+import { acpiMachineOf } from "../core/measurement/acpi/vm-machine.ts";
 import { encodeChecksumFile, osImageHash } from "../core/measurement/checksum-file.ts";
 import {
   type ExpectedRegisters,
@@ -16,7 +19,7 @@ import {
   encodeTdxMeasurementDocument,
   type TdxMeasurementDocument,
 } from "../core/measurement/tdx-measurement-document.ts";
-import { encodeVmConfig } from "../core/measurement/vm-config.ts";
+import { encodeVmConfig, type VmConfig } from "../core/measurement/vm-config.ts";
 import { createSimulatedPlatform, type SimulatedPlatform } from "../core/tdx/simulated-platform.ts";
 
 const GIB = 2 ** 30;
@@ -40,6 +43,8 @@ export interface SimulatedCvmSpec {
   readonly events?: readonly RuntimeEvent[];
   /** MRTD, RTMR0-2 and the boot log, instead of those of a made-up image. */
   readonly registers?: ExpectedRegisters;
+  /** Digests of other ACPI tables than the VM's shape yields. */
+  readonly acpiDigests?: AcpiDigests;
   /** Extra members of vm_config. */
   readonly config?: Readonly<Record<string, unknown>>;
   readonly seed?: number;
@@ -67,7 +72,7 @@ export function simulatedCvm(spec: SimulatedCvmSpec = {}): SimulatedCvm {
     document: IMAGE,
     memoryBytes: 4 * GIB,
     twoPass: false,
-    acpiDigests: { loader: digest("loader"), rsdp: digest("rsdp"), tables: digest("tables") },
+    acpiDigests: spec.acpiDigests ?? ACPI_DIGESTS,
   });
   const keyProvider = spec.keyProvider ?? { name: "kms", id: "3059" };
   const event = (name: string, payload: Uint8Array | string = ""): RuntimeEvent => ({
@@ -99,20 +104,8 @@ export function simulatedCvm(spec: SimulatedCvmSpec = {}): SimulatedCvm {
     ...(spec.tdAttributes ? { tdAttributes: spec.tdAttributes } : {}),
   });
   const config = JSON.parse(encodeVmConfig({
+    ...CONFIG,
     osImageHash: imageHash,
-    cpuCount: 2,
-    memoryBytes: 4 * GIB,
-    qemuVersion: "10.0.0",
-    pciHole64Size: 0,
-    hugepages: false,
-    numGpus: 0,
-    numNvswitches: 0,
-    numNics: 1,
-    numVerityVolumes: 0,
-    swtpm: false,
-    hotplugOff: false,
-    hostShareMode: "vhd",
-    tdxAttestationVariant: "lite",
     tdxMeasurement: { checksumFile, measurement: document },
   })) as Record<string, unknown>;
   return {
@@ -144,3 +137,25 @@ const IMAGE: TdxMeasurementDocument = {
     ranges: [{ start: 0x800000, pages: 6 }],
   },
 };
+
+const CONFIG: VmConfig = {
+  osImageHash: new Uint8Array(),
+  cpuCount: 2,
+  memoryBytes: 4 * GIB,
+  qemuVersion: "10.0.0",
+  pciHole64Size: 0,
+  hugepages: false,
+  numGpus: 0,
+  numNvswitches: 0,
+  numNics: 1,
+  numVerityVolumes: 0,
+  swtpm: false,
+  hotplugOff: false,
+  hostShareMode: "vhd",
+  tdxAttestationVariant: "lite",
+};
+
+const ACPI_DIGESTS: AcpiDigests = (() => {
+  const { loader, rsdp, tables } = encodeAcpiBlobs(acpiMachineOf(CONFIG));
+  return { loader: sha384(loader), rsdp: sha384(rsdp), tables: sha384(tables) };
+})();

@@ -317,6 +317,19 @@ vectorTest("the lite fixture: registers recompute from the document it carries",
   });
 });
 
+vectorTest("the lite fixture booted with the ACPI tables QEMU makes for its VM", async () => {
+  const { attestation } = JSON.parse(vectorText("dstack/tdx-lite-attestation.json"));
+  const verdict = await appraise({
+    attestation: decodeAttestation(fromHex(attestation)),
+    collateral: undefined,
+    trustAnchors: [INTEL_TRUST_ANCHOR],
+    now: new Date("2026-03-01T00:00:00Z"),
+  });
+  assert.equal(verdict.reason!.code, "collateral-missing");
+  assert.equal(resultOf(verdict, "os-image"), "passed");
+  assert.equal(resultOf(verdict, "acpi-tables"), "passed");
+});
+
 vectorTest("the simulator fixture: replay, measurements, MRCONFIGID version 1", () => {
   const attestation = decodeAttestation(vectorBytes("dstack/simulator/attestation.bin"));
   assert.ok(attestation.platform.kind === "tdx");

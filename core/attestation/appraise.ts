@@ -1,6 +1,7 @@
 import { Appraisal, type AppraisalInput, type BareQuote } from "./appraisal.ts";
 import { type Attestation, type TdxEvidence, TEE_VARIANTS } from "./attestation.ts";
 import { appraiseGcp } from "./gcp-appraisal.ts";
+import { checkAcpiTables } from "./acpi-check.ts";
 import {
   checkEventLog,
   checkLoggedIdentity,
@@ -32,6 +33,11 @@ export async function appraise(input: AppraisalInput): Promise<Verdict> {
   const appraisal = new Appraisal(input);
   if (!("platform" in attestation)) return await verdictOfQuote(appraisal, attestation);
   const { platform } = attestation;
+  if (platform.kind === "sev-snp") {
+    appraisal.checks.notChecked("acpi-tables", "SEV-SNP does not measure ACPI tables");
+  } else if (platform.kind !== "tdx") {
+    appraisal.checks.lacks("acpi-tables", "This platform has no ACPI tables of QEMU's");
+  }
   switch (platform.kind) {
     case "tdx":
       await appraiseTdx(appraisal, attestation, platform);
@@ -76,11 +82,13 @@ async function appraiseTdx(
   const td = tdReportOf(appraised.quote);
   appraisal.checkReportData(td.reportData, stack, "quote");
   checkEventLog(appraisal, attestation, () => replayTdx(td, attestation));
-  await checkOsImage(
+  const proven = await checkOsImage(
     appraisal,
     "MRTD and RTMR0-2 are those",
     () => provenOsImage(td, eventLog, stack.config, reference),
   );
+  if (proven) await checkAcpiTables(appraisal, eventLog, stack.config);
+  else checks.notChecked("acpi-tables", "Without a proven OS image nothing vouches for them");
   checkTdMrConfig(appraisal, attestation, td);
   checkLoggedIdentity(appraisal, attestation);
   setLoggedIdentity(appraisal, attestation, appraised.platformId);

@@ -21,6 +21,7 @@ const GUEST_CHECKS = [
   "launch-events",
   "gpu-attestation",
   "os-image",
+  "acpi-tables",
   "mr-config-id",
   "compose-hash",
   "app-id",
@@ -110,18 +111,22 @@ export function checkLoggedIdentity(appraisal: Appraisal, { stack }: Attestation
   appraisal.checkKeyProvider(() => keyProviderOf(events));
 }
 
-/** Runs a check that answers the proven image's hash, or undefined when nobody could compare it. */
+/**
+ * Runs a check that answers the proven image's hash, or undefined when nobody could compare it. Answers
+ * whether the image is proven.
+ */
 export async function checkOsImage(
   { checks }: Appraisal,
   registers: string,
   prove: () => Promise<Uint8Array | undefined>,
-): Promise<void> {
+): Promise<boolean> {
   const proven = await checks.attemptAsync(async () => ({ hash: await prove() }));
   if (proven?.hash) {
     checks.pass("os-image", `${registers} of OS image ${toHex(proven.hash)}`);
   } else if (proven) {
     checks.notChecked("os-image", "Nobody supplied what the registers should be");
   }
+  return proven?.hash !== undefined;
 }
 
 /** The verdict's identity, from a log the evidence's registers vouch for. */

@@ -57,6 +57,35 @@ test("a simulated CVM is accepted with the default policy and says simulated", a
   assert.equal(verdict.identity!.osImageHash, toHex(cvm.osImageHash));
 });
 
+test("other ACPI tables than QEMU's own are told, and refused by a policy that minds", async () => {
+  const digest = new Uint8Array(48).fill(1);
+  const cvm = simulatedCvm({ acpiDigests: { loader: digest, rsdp: digest, tables: digest } });
+  const check = ({ checks }: Verdict) => checks.find(({ id }) => id === "acpi-tables");
+  const lenient = await appraiseCvm(cvm);
+  assert.equal(lenient.reason, null);
+  const detail = "The ACPI tables are not those QEMU 10.0.0 makes for this VM";
+  assert.deepEqual(check(lenient), { id: "acpi-tables", result: "not-checked", detail });
+  const policy = policyWith({ require: ["acpi-tables"] });
+  const strict = await appraiseCvm(cvm, { policy });
+  assert.deepEqual([strict.reason?.code, strict.reason?.check], [
+    "acpi-tables-mismatch",
+    "acpi-tables",
+  ]);
+  assert.equal((await appraiseCvm(simulatedCvm(), { policy })).reason, null);
+});
+
+test("ACPI tables nobody predicts stay open", async () => {
+  for (const config of [{ swtpm: true }, { host_share_mode: "nfs" }]) {
+    const cvm = simulatedCvm({ config });
+    const verdict = await appraiseCvm(cvm);
+    assert.equal(verdict.reason, null);
+    const result = verdict.checks.find(({ id }) => id === "acpi-tables")!.result;
+    assert.equal(result, "not-checked");
+    const policy = policyWith({ require: ["acpi-tables"] });
+    assert.equal((await appraiseCvm(cvm, { policy })).reason?.code, "required-check-not-run");
+  }
+});
+
 test("with Intel's root alone it is refused and not called simulated", async () => {
   const verdict = await appraiseCvm(simulatedCvm(), { trustAnchors: [INTEL_TRUST_ANCHOR] });
   assert.equal(verdict.outcome, "refused");

@@ -61,6 +61,7 @@ export const CHECK_MEANINGS: Readonly<Record<CheckId, string>> = {
   "launch-events": "each event that names the app occurs once and in its place",
   "gpu-attestation": "the guest attested its GPUs, in confidential computing mode",
   "os-image": "firmware, kernel, command line and initrd are those of the image named",
+  "acpi-tables": "the ACPI tables handed to the guest are those QEMU makes for this VM",
   "mr-config-id": "the host launched the TEE for the configuration the guest measured",
   "compose-hash": "the app is the expected one, to the byte",
   "app-id": "the app id is the expected one",
@@ -140,6 +141,8 @@ function provenText(id: CheckId, verdict: Verdict): string {
       return "Its GPUs are genuine and in confidential computing mode: the guest checked them.";
     case "os-image":
       return "Firmware, kernel, command line and root disk are those of the OS image named.";
+    case "acpi-tables":
+      return "The ACPI tables the host handed over are the ones QEMU makes for this VM.";
     case "mr-config-id":
       return "The host was bound to this very configuration when it launched the VM.";
     case "compose-hash":
@@ -175,6 +178,8 @@ const OPEN: Readonly<Record<CheckId, string>> = {
   "launch-events": "Which app this is.",
   "gpu-attestation": "Whether its GPUs are genuine: the guest attested none.",
   "os-image": "Which operating system runs: nobody could compute what this image must measure to.",
+  "acpi-tables":
+    "What is in the ACPI tables the host handed over: code in them runs in the guest's kernel.",
   "mr-config-id": "That the host was bound to a configuration when it launched the VM.",
   "compose-hash":
     "That this is the compose file you mean. Compare the hash, or name the one you expect.",

@@ -25,6 +25,7 @@ export const CHECK_IDS = [
   "launch-events",
   "gpu-attestation",
   "os-image",
+  "acpi-tables",
   "mr-config-id",
   "compose-hash",
   "app-id",

@@ -69,6 +69,7 @@ export const REFUSAL_REASONS = {
   "os-image-document-malformed": "os-image",
   "os-image-document-mismatch": "os-image",
   "os-image-register-mismatch": "os-image",
+  "acpi-tables-mismatch": "acpi-tables",
 
   "mr-config-id-missing": "mr-config-id",
   "mr-config-id-mismatch": "mr-config-id",

@@ -46,6 +46,7 @@ const NOT_HERE = [
   "gpu-mode-not-allowed",
   "os-image-not-allowed",
   "os-image-register-mismatch",
+  "acpi-tables-mismatch",
 ];
 
 test("every reason a quote or CVM can be refused for has a case", () => {
