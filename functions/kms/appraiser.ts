@@ -32,13 +32,15 @@ export interface AppraiserOptions {
 /**
  * Appraises callers with the project's one verifier. TCB status and advisories are left to the auth
  * API, which is told of them; an absent MRCONFIGID is accepted, as the reference's KMS does: identity
- * then rests on RTMR3 alone.
+ * then rests on RTMR3 alone. GPUs may run with developer tools where the app's own compose file, which the
+ * auth API allows or not, asked for them: the guest would not have started otherwise.
  */
 export function createAppraiser(options: AppraiserOptions): Appraise {
   const policy: Policy = {
     ...DEFAULT_POLICY,
     allowedTcbStatuses: TCB_STATUSES.filter((status) => status !== "Revoked"),
     allowedAdvisories: "any",
+    allowGpuDevtools: true,
     required: [
       ...DEFAULT_POLICY.required.filter((id) =>
         id !== "mr-config-id" && (id !== "os-image" || options.verifyImage)
