@@ -4,6 +4,7 @@ import { addCompletion } from "./commands/completion.ts";
 import { addCvmCommands } from "./commands/cvm.ts";
 import { addDeploy } from "./commands/deploy.ts";
 import { addMeasure } from "./commands/measure.ts";
+import { addAppContract } from "./commands/contract.ts";
 import { addKms } from "./commands/kms.ts";
 import { addVerify } from "./commands/verify.ts";
 import type { CliPorts } from "./context.ts";
@@ -27,6 +28,7 @@ export function createProgram(version: string, ports: CliPorts): Command {
   addMeasure(program, ports);
   addVerify(program, ports);
   addCollateral(program, ports);
+  addAppContract(program, ports);
   addKms(program, ports);
   addCompletion(program, ports);
   return program;

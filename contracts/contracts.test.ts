@@ -19,6 +19,8 @@ import {
 } from "viem";
 import { mnemonicToAccount } from "viem/accounts";
 import { foundry } from "viem/chains";
+import { toHex } from "#core/bytes/bytes.ts";
+import { terminal } from "#cli/terminal.fixture.ts";
 import { chainBackend } from "#functions/auth/chain-backend.ts";
 import { CircuitBreaker } from "#functions/circuit-breaker.ts";
 import { anvilPath, startAnvil } from "./anvil.ts";
@@ -527,3 +529,24 @@ test(
     ]);
   },
 );
+
+test("the CLI changes a contract as its owner, and as nobody else", { skip }, async () => {
+  const { kms } = await kmsWithApp();
+  const keyOf = (from: typeof OWNER) => toHex(from.getHdKey().privateKey!);
+  const { dstack } = terminal({
+    files: { "owner.key": `0x${keyOf(OWNER)}\n`, "other.key": keyOf(OTHER) },
+    fetch: (url, init) => fetch(url, init as RequestInit),
+    env: { ETH_RPC_URL: chain.url },
+  });
+  const hash = word(0xabc);
+  const whitelist = ["kms", "whitelist", "image", hash, "--contract", kms.address];
+  const refused = await dstack(...whitelist, "--key-file", "other.key");
+  assert.notEqual(refused.code, 0);
+  assert.equal(await read(kms, "allowedOsImages", [hash]), false);
+  const { code, stdout, stderr } = await dstack(...whitelist, "--key-file", "owner.key", "--json");
+  assert.equal(code, 0, stderr);
+  assert.equal(await read(kms, "allowedOsImages", [hash]), true);
+  assert.ok(JSON.parse(stdout).gas > 0);
+  const status = await dstack("kms", "status", "--contract", kms.address, "--json");
+  assert.equal(JSON.parse(status.stdout).owner, OWNER.address);
+});
