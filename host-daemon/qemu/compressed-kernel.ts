@@ -21,7 +21,7 @@ export function compressedKernel(bzImage: Uint8Array): Uint8Array | undefined {
 
 /** Name, and type XEN_ELFNOTE_PHYS32_ENTRY (18), of the note that says where a PVH boot enters. */
 const PVH_NOTES = [4, 8].map((length) =>
-  Uint8Array.of(4, 0, 0, 0, length, 0, 0, 0, 18, 0, 0, 0, 0x58, 0x65, 0x6e, 0)
+  Buffer.of(4, 0, 0, 0, length, 0, 0, 0, 18, 0, 0, 0, 0x58, 0x65, 0x6e, 0)
 );
 
 /** Whether QEMU can start this unpacked kernel directly (x86/HVM direct boot ABI). */
