@@ -15,6 +15,12 @@ export const verifierConfigSchema = z.strictObject({
   port: z.int().min(0).max(65535).default(8080),
   /** Where images of the `legacy` variant are kept; those of the `lite` variant bring what is needed. */
   image_cache_dir: z.string().min(1).default("/tmp/dstack-verifier/cache"),
+  image_download_url: z.string().regex(/^https?:\/\/.*\{OS_IMAGE_HASH\}/).default(
+    "https://download.dstack.org/os-images/mr_{OS_IMAGE_HASH}.tar.gz",
+  ),
+  image_download_timeout_secs: z.int().min(1).default(300),
+  /** Ours: MiB of images that are kept. */
+  image_cache_mib: z.int().min(1).default(4096),
   attestation: attestationSchema,
   /** Ours. */
   collateral: verifierCollateralSchema,

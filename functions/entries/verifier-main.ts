@@ -6,6 +6,7 @@ import { loadConfig } from "#adapters/config.ts";
 import { hostCrypto } from "#adapters/crypto.ts";
 import { readFileBounded, readFileIfExists, writeFileAtomic } from "#adapters/files.ts";
 import { serveHttp } from "#adapters/http-server.ts";
+import { ImageCache } from "#adapters/image-cache.ts";
 import { configureLogging } from "#adapters/logging.ts";
 import { createPrometheusMetrics } from "#adapters/metrics.ts";
 import { makeWebFetch } from "#adapters/web-fetch.ts";
@@ -90,7 +91,17 @@ export async function verifierMain(argv: readonly string[]): Promise<void> {
   const pack = config.collateral.pack === undefined
     ? undefined
     : await readPack(config.collateral.pack, config.collateral.pack_signers);
+  const images = new ImageCache({
+    directory: config.image_cache_dir,
+    downloadUrl: config.image_download_url,
+    timeoutMs: config.image_download_timeout_secs * 1000,
+    maxBytes: config.image_cache_mib * 1024 ** 2,
+    now,
+    fetch,
+    logError: (what, error) => log.error("Failed: {what}", { what, error }),
+  });
   const appraisal: AppraisalPorts = {
+    registersOf: images.registersOf,
     now,
     trustAnchors,
     collateralFor: async (quote) => pack?.collateralFor(quote) ?? await collateral.get(quote),

@@ -82,8 +82,10 @@ export async function appraiseWith(ports: AppraisalPorts, request: Judged): Prom
   const { attestation, time, collateral } = request;
   const vendorDocuments = request.vendorDocuments ??
     ("platform" in attestation ? await ports.vendorDocumentsFor(attestation) : undefined);
+  const { registersOf } = ports;
   return await appraise({
     ...request,
+    reference: { ...request.reference, ...(registersOf && { registersOf }) },
     now: time ?? ports.now(),
     collateral: collateral ?? await collateralOf(attestation, ports),
     ...(vendorDocuments && { vendorDocuments }),

@@ -1,5 +1,6 @@
 import type { VendorDocuments } from "#core/attestation/appraise.ts";
 import type { Attestation } from "#core/attestation/attestation.ts";
+import type { Reference } from "#core/attestation/reference.ts";
 import type { TrustAnchor } from "#core/attestation/trust-anchor.ts";
 import type { Verdict } from "#core/attestation/verdict.ts";
 import type { CryptoProvider } from "#core/crypto/crypto-provider.ts";
@@ -18,6 +19,8 @@ export interface AppraisalPorts {
   readonly collateralFor: (quote: Quote) => Promise<QuoteCollateral>;
   /** What AMD or Google publish about evidence that does not bring it; undefined when nothing is missing. */
   readonly vendorDocumentsFor: (attestation: Attestation) => Promise<VendorDocuments | undefined>;
+  /** What VMs of an OS image measure, for CVMs that do not bring it; absent where no images are kept. */
+  readonly registersOf?: Reference["registersOf"];
   readonly crypto: CryptoProvider;
   readonly endorsements: EndorsementCache;
 }
