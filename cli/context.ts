@@ -33,6 +33,8 @@ export interface CliPorts {
   readonly write: (text: string) => void;
   /** Progress and prompts, on stderr. */
   readonly say: (text: string) => void;
+  /** Runs a program of the checkout on this terminal; resolves with its exit status. */
+  readonly runFromCheckout: (program: string, argv: readonly string[]) => Promise<number>;
   readonly setExitCode: (code: number) => void;
 }
 

@@ -5,6 +5,7 @@ import process from "node:process";
 import { writeFileAtomic } from "#adapters/files.ts";
 import { makeTlsFetch } from "#adapters/tls-fetch.ts";
 import { unixFetch } from "#adapters/unix-http.ts";
+import { runFromCheckout } from "./adapters/checkout.ts";
 import type { CliPorts } from "./context.ts";
 import { runCli } from "./run.ts";
 import manifest from "../package.json" with { type: "json" };
@@ -24,6 +25,7 @@ const ports: CliPorts = {
   print: (text) => process.stdout.write(`${text}\n`),
   write: (text) => process.stdout.write(text),
   say: (text) => process.stderr.write(`${text}\n`),
+  runFromCheckout,
   setExitCode: (code) => process.exitCode = code,
 };
 

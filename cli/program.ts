@@ -3,6 +3,7 @@ import { addCollateral } from "./commands/collateral.ts";
 import { addCompletion } from "./commands/completion.ts";
 import { addCvmCommands } from "./commands/cvm.ts";
 import { addDeploy } from "./commands/deploy.ts";
+import { addImage } from "./commands/image.ts";
 import { addMeasure } from "./commands/measure.ts";
 import { addAppContract } from "./commands/contract.ts";
 import { addKms } from "./commands/kms.ts";
@@ -25,6 +26,7 @@ export function createProgram(version: string, ports: CliPorts): Command {
     .exitOverride();
   addDeploy(program, ports);
   addCvmCommands(program, ports);
+  addImage(program, ports);
   addMeasure(program, ports);
   addVerify(program, ports);
   addCollateral(program, ports);

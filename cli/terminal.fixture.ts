@@ -10,6 +10,8 @@ export interface TerminalOptions {
   readonly fetch?: FetchLike;
   readonly unixFetch?: (path: string) => FetchLike;
   readonly tlsFetch?: (caPem: string | undefined) => FetchLike;
+  /** Exit status of a program of the checkout. */
+  readonly runFromCheckout?: (program: string, argv: readonly string[]) => Promise<number>;
   readonly now?: Date;
   /** Called for each sleep, after the clock moved on. */
   readonly onSleep?: () => void | Promise<void>;
@@ -56,6 +58,7 @@ export function terminal(options: TerminalOptions = {}) {
       print: (text) => void (stdout += `${text}\n`),
       write: (text) => void (stdout += text),
       say: (text) => void (stderr += `${text}\n`),
+      runFromCheckout: options.runFromCheckout ?? (() => Promise.reject(new Error("no checkout"))),
       setExitCode: (status) => void (code = status),
     });
     return { code, stdout, stderr };
