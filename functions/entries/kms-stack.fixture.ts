@@ -134,8 +134,11 @@ export interface KmsProcess {
 }
 
 async function spawnKms(port: number, configFile: string): Promise<KmsProcess> {
-  const entry = fileURLToPath(new URL("./kms.node.ts", import.meta.url));
-  const child = spawn(process.execPath, [entry, "--config", configFile], {
+  const isDeno = "Deno" in globalThis;
+  const name = isDeno ? "./kms.deno.ts" : "./kms.node.ts";
+  const entry = fileURLToPath(new URL(name, import.meta.url));
+  const runtime = isDeno ? ["run", "--allow-all", "--no-check"] : [];
+  const child = spawn(process.execPath, [...runtime, entry, "--config", configFile], {
     stdio: ["ignore", "pipe", "pipe"],
   });
   const ended = new Promise<void>((resolve) => child.once("exit", () => resolve()));

@@ -113,7 +113,8 @@ async function countReleases(url: string): Promise<number> {
   const { decisions, close } = await openKmsDatabase(url, head);
   try {
     let count = 0;
-    for (let before: number | undefined;;) {
+    let before: number | undefined;
+    for (;;) {
       const rows = await decisions.list({ limit: 1000, outcome: "released", before });
       count += rows.filter(({ method }) => method === "GetAppKey").length;
       before = rows.at(-1)?.id;
