@@ -82,10 +82,13 @@ async function appraiseTdx(
   const td = tdReportOf(appraised.quote);
   appraisal.checkReportData(td.reportData, stack, "quote");
   checkEventLog(appraisal, attestation, () => replayTdx(td, attestation));
+  // Looking an image up may download it: evidence of strangers must not cause that.
+  const { registersOf: _, ...withoutImages } = reference;
+  const known = checks.hasPassed("signature-chain") ? reference : withoutImages;
   const proven = await checkOsImage(
     appraisal,
     "MRTD and RTMR0-2 are those",
-    () => provenOsImage(td, eventLog, stack.config, reference),
+    () => provenOsImage(td, eventLog, stack.config, known),
   );
   if (proven) await checkAcpiTables(appraisal, eventLog, stack.config);
   else checks.notChecked("acpi-tables", "Without a proven OS image nothing vouches for them");

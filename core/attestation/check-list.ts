@@ -25,6 +25,10 @@ export class CheckList {
     this.#add({ id, result: "not-checked", detail });
   }
 
+  hasPassed(id: CheckId): boolean {
+    return this.#checks.get(id)?.result === "passed";
+  }
+
   /** Runs a step; a refusal fails the check its reason belongs to, any other error goes on. */
   attempt<T>(step: () => T): T | undefined {
     try {

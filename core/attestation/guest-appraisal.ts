@@ -124,7 +124,10 @@ export async function checkOsImage(
   if (proven?.hash) {
     checks.pass("os-image", `${registers} of OS image ${toHex(proven.hash)}`);
   } else if (proven) {
-    checks.notChecked("os-image", "Nobody supplied what the registers should be");
+    const detail = checks.hasPassed("signature-chain")
+      ? "Nobody supplied what the registers should be"
+      : "No image is looked up for evidence that is not proven genuine";
+    checks.notChecked("os-image", detail);
   }
   return proven?.hash !== undefined;
 }

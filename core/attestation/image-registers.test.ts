@@ -12,8 +12,11 @@ import { AppError } from "../errors/app-error.ts";
 import { MeasuredImage } from "../measurement/measure-image.ts";
 import type { ImageFolder } from "../measurement/verified-image.ts";
 import { parseVmConfig } from "../measurement/vm-config.ts";
-import { appraise } from "./appraise.ts";
+import { type AppraisalInput, appraise } from "./appraise.ts";
+import type { TdxEvidence } from "./attestation.ts";
 import { registersFromFolder } from "./image-registers.ts";
+import { policyWith } from "./policy.ts";
+import type { Reference } from "./reference.ts";
 
 const NOW = new Date("2026-11-22T08:30:00Z");
 const GIB = 2 ** 30;
@@ -80,4 +83,47 @@ test("a folder that is not the image it lists is an error, not a verdict", async
     verdictOf(await legacyCvm(), folderOf(files)),
     (error) => error instanceof AppError && error.code === "measurement/image-mismatch",
   );
+});
+
+test("no image is looked up for evidence that is not genuine, or for one nobody expects", async () => {
+  const cvm = await legacyCvm();
+  const asked: string[] = [];
+  const registersOf = (config: { osImageHash: Uint8Array }) => {
+    asked.push(toHex(config.osImageHash));
+    return Promise.resolve(undefined);
+  };
+  const judge = (changes: Partial<AppraisalInput>, reference: Reference = {}) =>
+    appraise({
+      attestation: cvm.attestation,
+      collateral: cvm.platform.collateral(NOW),
+      trustAnchors: [cvm.trustAnchor],
+      now: NOW,
+      ...changes,
+      reference: { ...reference, registersOf },
+    });
+  const { platform } = cvm.attestation;
+  assert.equal(platform.kind, "tdx");
+  const quote = new Uint8Array((platform as TdxEvidence).quote);
+  quote[48 + 16]! ^= 1; // TEE_TCB_SVN is followed by MRSEAM
+  const forged = { ...cvm.attestation, platform: { ...platform, quote } as TdxEvidence };
+  const strangers: [string, Partial<AppraisalInput>][] = [
+    ["certificate-untrusted", { trustAnchors: [] }],
+    ["collateral-missing", { collateral: undefined }],
+    ["collateral-missing", { collateral: undefined, policy: policyWith({ required: [] }) }],
+    ["quote-signature-invalid", { attestation: forged }],
+  ];
+  for (const [code, changes] of strangers) {
+    const verdict = await judge(changes);
+    assert.equal(verdict.reason?.code, code);
+    const image = verdict.checks.find(({ id }) => id === "os-image")!;
+    assert.deepEqual([image.result, image.detail], [
+      "not-checked",
+      "No image is looked up for evidence that is not proven genuine",
+    ]);
+  }
+  const other = await judge({}, { osImageHashes: [new Uint8Array(32)] });
+  assert.equal(other.reason?.code, "os-image-not-allowed");
+  assert.deepEqual(asked, []);
+  await judge({});
+  assert.equal(asked.length, 1);
 });

@@ -24,8 +24,8 @@ const DOCUMENT_NAME = "measurement.tdx.cbor";
 /**
  * The image a TD runs: recomputes MRTD and RTMR0-2 and compares them with the quote's. The `lite`
  * variant brings its own measurement document, bound to the image hash; `legacy` needs the reference
- * to know the image. Answers the proven hash; undefined when there is nothing to compare with.
- * Throws `attestation/refused`.
+ * to know the image, which is asked only for one that is allowed. Answers the proven hash; undefined
+ * when there is nothing to compare with. Throws `attestation/refused`.
  */
 export async function provenOsImage(
   td: TdReportBody,
@@ -106,6 +106,7 @@ async function registersOfImage(
   reference: Reference,
 ): Promise<ReferenceRegisters | undefined> {
   refuseAs("os-image-document-malformed", () => qemuReleaseOf(config));
+  requireAllowedImage(config.osImageHash, reference);
   try {
     return await reference.registersOf?.(config, bootLog);
   } catch (error) {

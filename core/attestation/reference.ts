@@ -24,7 +24,7 @@ export interface Reference {
   readonly mrConfigDocument?: Uint8Array;
   /**
    * Registers of a VM whose configuration has no measurement document inside (variant `legacy`), for
-   * callers that hold the image. Undefined when they do not know it.
+   * callers that hold the image. Undefined when they do not know it. Asked for genuine evidence alone.
    */
   readonly registersOf?: (
     config: VmConfig,
