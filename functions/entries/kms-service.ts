@@ -5,6 +5,7 @@ import { hostCrypto, nodePublicPoint } from "#adapters/crypto.ts";
 import { readFileBounded } from "#adapters/files.ts";
 import { serveHttp } from "#adapters/http-server.ts";
 import { serveHttps } from "#adapters/https-server.ts";
+import { ImageCache } from "#adapters/image-cache.ts";
 import type { Listening } from "#adapters/listening.ts";
 import { makeTlsFetch } from "#adapters/tls-fetch.ts";
 import { unixFetch } from "#adapters/unix-http.ts";
@@ -52,6 +53,7 @@ import { openLogHeadFile } from "./log-head-file.ts";
 import { readTrustAnchors } from "./trust-anchors.ts";
 
 const MAX_HTPASSWD_BYTES = 1024 * 1024;
+const MAX_IMAGE_STORE_BYTES = 4 * 1024 ** 3;
 
 export interface KmsServiceOptions {
   readonly version: AppVersion;
@@ -92,6 +94,7 @@ export async function openKms(config: KmsConfig, options: KmsServiceOptions): Pr
   const now = () => new Date();
   const collateral = collateralCache(config, options, now);
   const counted = kmsMetrics(options.metrics);
+  const images = imageStore(config, options, now);
   const appraiserFor = (rootPublicKey: Uint8Array | undefined): Appraise => {
     const appraise = createAppraiser({
       now,
@@ -100,6 +103,7 @@ export async function openKms(config: KmsConfig, options: KmsServiceOptions): Pr
       crypto: hostCrypto,
       endorsements: new EndorsementCache(),
       verifyImage: core.image.verify,
+      registersOf: images?.registersOf,
       rootPublicKey,
     });
     return async (request) => {
@@ -294,6 +298,24 @@ function collateralCache(
     fetch: (quote) => fetchCollateral(quote, pccs),
     now,
     maxAgeMs: core.collateral.max_age,
+    logError: log.error,
+  });
+}
+
+/** Undefined where no images are kept. */
+function imageStore(
+  { core: { image } }: KmsConfig,
+  { log }: KmsServiceOptions,
+  now: () => Date,
+): ImageCache | undefined {
+  if (image.download_url === "") return undefined;
+  return new ImageCache({
+    directory: image.cache_dir,
+    downloadUrl: image.download_url,
+    timeoutMs: image.download_timeout,
+    maxBytes: MAX_IMAGE_STORE_BYTES,
+    now,
+    fetch,
     logError: log.error,
   });
 }

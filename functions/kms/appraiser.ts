@@ -25,6 +25,8 @@ export interface AppraiserOptions {
   readonly endorsements: EndorsementCache;
   /** core.image.verify: whether the registers must be those of the image named. */
   readonly verifyImage: boolean;
+  /** What VMs of an image measure, for CVMs that do not bring it; undefined where no images are kept. */
+  readonly registersOf: Reference["registersOf"];
   /** DER SubjectPublicKeyInfo of this KMS's root CA; undefined before there is one. */
   readonly rootPublicKey: Uint8Array | undefined;
 }
@@ -48,7 +50,9 @@ export function createAppraiser(options: AppraiserOptions): Appraise {
       "report-data",
     ],
   };
-  const image: Reference = options.verifyImage ? { registersOf: refuseLegacy } : {};
+  const image: Reference = options.verifyImage
+    ? { registersOf: options.registersOf ?? refuseLegacy }
+    : {};
   const keyProvider = options.rootPublicKey === undefined
     ? undefined
     : { name: "kms", id: toHex(options.rootPublicKey) };
@@ -87,7 +91,8 @@ export function createAppraiser(options: AppraiserOptions): Appraise {
 function refuseLegacy(): Promise<never> {
   return Promise.reject(refusal(
     "os-image-unknown",
-    "The legacy measurement variant is not supported: the VM must bring its measurement document",
+    "This KMS keeps no OS images to measure (core.image.download_url): " +
+      "launch the CVM with its measurement document (tdx_attestation_variant lite)",
   ));
 }
 

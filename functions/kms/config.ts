@@ -34,7 +34,8 @@ const coreSchema = z.strictObject({
   image: withDefaults(z.strictObject({
     verify: z.boolean().default(true),
     cache_dir: z.string().default("/usr/share/dstack/images"),
-    download_url: z.string().default("http://localhost:8000/{OS_IMAGE_HASH}.tar.gz"),
+    /** Images of CVMs that do not bring their measurements; empty: those are refused. */
+    download_url: z.string().regex(/^$|^https?:\/\/.*\{OS_IMAGE_HASH\}/).default(""),
     download_timeout: duration.prefault("2m"),
   })),
   admin: withDefaults(z.strictObject({

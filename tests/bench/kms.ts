@@ -57,6 +57,7 @@ async function handler(): Promise<BenchResult[]> {
       crypto: hostCrypto,
       endorsements: new EndorsementCache(),
       verifyImage: true,
+      registersOf: undefined,
       rootPublicKey: ports.identity.rootCa.publicKey,
     });
     const limits = { ...ports.limits, perApp: ports.limits.perPeer };
