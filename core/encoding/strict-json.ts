@@ -29,6 +29,7 @@ export function parseStrictJson(
     );
   }
   const text = typeof document === "string" ? document : fromUtf8(document, name);
+  checkNesting(text, name, limits.maxDepth ?? 64);
   let value: JsonValue;
   try {
     value = limits.exactIntegers && /\d{16}/.test(text)
@@ -37,7 +38,7 @@ export function parseStrictJson(
   } catch (cause) {
     throw new AppError("input/malformed", `Cannot parse ${name}: not valid JSON`, { cause });
   }
-  checkNesting(text, name, limits.maxDepth ?? 64);
+  checkNames(text, name);
   return value;
 }
 
@@ -48,19 +49,31 @@ function exactInteger(_key: string, value: unknown, context?: { source?: string 
   return source !== undefined && /^-?\d+$/.test(source) ? BigInt(source) : value;
 }
 
-/** Walks text that JSON.parse took: only strings and brackets matter. */
+/** Before anything is built: a nested array costs 30 times the bytes that name it. Any text is walked. */
 function checkNesting(text: string, name: string, maxDepth: number): void {
-  const open: (Set<string> | undefined)[] = []; // the names seen in each open object
+  let depth = 0;
   for (let i = 0; i < text.length; i++) {
     const char = text.charCodeAt(i);
-    if (char === CHAR.openBrace || char === CHAR.openBracket) {
-      open.push(char === CHAR.openBrace ? new Set() : undefined);
-      if (open.length > maxDepth) {
+    if (char === CHAR.quote) i = endOfString(text, i) - 1;
+    else if (char === CHAR.closeBrace || char === CHAR.closeBracket) depth--;
+    else if (char === CHAR.openBrace || char === CHAR.openBracket) {
+      if (++depth > maxDepth) {
         throw new AppError(
           "input/malformed",
           `Cannot parse ${name}: nested deeper than ${maxDepth}`,
         );
       }
+    }
+  }
+}
+
+/** Walks text that JSON.parse took: only strings and brackets matter. */
+function checkNames(text: string, name: string): void {
+  const open: (Set<string> | undefined)[] = []; // the names seen in each open object
+  for (let i = 0; i < text.length; i++) {
+    const char = text.charCodeAt(i);
+    if (char === CHAR.openBrace || char === CHAR.openBracket) {
+      open.push(char === CHAR.openBrace ? new Set() : undefined);
     } else if (char === CHAR.closeBrace || char === CHAR.closeBracket) {
       open.pop();
     } else if (char === CHAR.quote) {
@@ -88,9 +101,10 @@ const CHAR = {
   closeBrace: 0x7d,
 } as const;
 
-/** Past the closing quote of the string that starts at `start`, in text that JSON.parse took. */
+/** Past the closing quote of the string that starts at `start`; the end of the text where none closes it. */
 export function endOfString(text: string, start: number): number {
   for (let quote = text.indexOf('"', start + 1);; quote = text.indexOf('"', quote + 1)) {
+    if (quote === -1) return text.length;
     let escapes = 0;
     while (text.charCodeAt(quote - 1 - escapes) === CHAR.backslash) escapes++;
     if (escapes % 2 === 0) return quote + 1;
