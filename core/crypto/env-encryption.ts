@@ -32,12 +32,7 @@ export function encryptToPublicKey(recipient: Uint8Array, plaintext: Uint8Array)
 
 /** Opens what `encryptToPublicKey` sealed. Throws `input/malformed`, `crypto/decryption-failed`. */
 export function decryptWithSecret(secret: Uint8Array, blob: Uint8Array): Uint8Array {
-  if (blob.length < KEY_LENGTH + IV_LENGTH) {
-    throw new AppError(
-      "input/malformed",
-      `Cannot decrypt: ${blob.length} bytes, at least ${KEY_LENGTH + IV_LENGTH} are needed`,
-    );
-  }
+  checkSealedLength(blob);
   const ephemeral = blob.subarray(0, KEY_LENGTH);
   const iv = blob.subarray(KEY_LENGTH, KEY_LENGTH + IV_LENGTH);
   const key = sharedSecret(secret, ephemeral);
@@ -47,6 +42,16 @@ export function decryptWithSecret(secret: Uint8Array, blob: Uint8Array): Uint8Ar
     throw new AppError("crypto/decryption-failed", "Cannot decrypt: wrong key or changed bytes", {
       cause,
     });
+  }
+}
+
+/** What can be said of a blob without the key to it. Throws `input/malformed`. */
+export function checkSealedLength(blob: Uint8Array): void {
+  if (blob.length < KEY_LENGTH + IV_LENGTH) {
+    throw new AppError(
+      "input/malformed",
+      `Cannot decrypt: ${blob.length} bytes, at least ${KEY_LENGTH + IV_LENGTH} are needed`,
+    );
   }
 }
 
@@ -64,8 +69,9 @@ export function parseEnv(plaintext: Uint8Array): EnvVar[] {
   let document: unknown;
   try {
     document = JSON.parse(fromUtf8(plaintext, "environment"));
-  } catch (cause) {
-    throw new AppError("input/malformed", "Cannot parse environment: not JSON", { cause });
+  } catch {
+    // The parser's own message quotes the text, and this text is secret.
+    throw new AppError("input/malformed", "Cannot parse environment: not JSON");
   }
   const items = member(document, "env");
   if (!Array.isArray(items)) {
