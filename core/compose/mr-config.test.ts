@@ -15,7 +15,7 @@ import {
 
 // Inputs and answers of spec/os.md 8.2 and spec/vmm.md 4.6.
 const fill = (byte: number, length: number) => new Uint8Array(length).fill(byte);
-const LAUNCH: LaunchIdentity = {
+const LAUNCH = {
   composeHash: fill(0x22, 32),
   appId: fill(0x11, 20),
   instanceId: fill(0x44, 20),
@@ -23,7 +23,7 @@ const LAUNCH: LaunchIdentity = {
   initScriptHashes: [],
   keyProvider: "kms",
   keyProviderId: fill(0x33, 32),
-};
+} satisfies LaunchIdentity;
 const DOCUMENT = `{"app_id":"${"11".repeat(20)}","compose_hash":"${"22".repeat(32)}",` +
   `"gpu_policy_hash":"${"55".repeat(32)}","instance_id":"${"44".repeat(20)}",` +
   `"key_provider":"kms","key_provider_id":"${"33".repeat(32)}","version":3}`;
@@ -114,4 +114,22 @@ test("documents with unknown members, other versions or wrong lengths are refuse
   assert.throws(() => parseMrConfigV3(DOCUMENT.replace(":3}", ":2}")), /version must be 3/);
   assert.throws(() => parseMrConfigV3(DOCUMENT.replace('"1111', '"11')), /expected 20/);
   assert.equal(parseMrConfigV3(DOCUMENT.replace(',"version":3', "")).keyProvider, "kms");
+});
+
+test("before there are keys, everything but who gives them is compared", () => {
+  const unknown = { ...LAUNCH, keyProviderId: undefined };
+  const other = { ...unknown, composeHash: new Uint8Array(32).fill(0xee) };
+  const document = encodeMrConfigV3(LAUNCH);
+  const cases = [
+    [mrConfigIdV1(LAUNCH.composeHash), undefined],
+    [mrConfigIdV3(document), document],
+  ] as const;
+  for (const [id, text] of cases) {
+    checkMrConfigId(id, unknown, text);
+    assert.throws(() => checkMrConfigId(id, other, text), {
+      code: "measurement/mr-config-mismatch",
+    });
+  }
+  // Version 2 is one hash over all of it: there is nothing to compare yet.
+  checkMrConfigId(mrConfigIdV2(LAUNCH), unknown);
 });

@@ -111,8 +111,11 @@ export interface LaunchIdentity {
   readonly gpuPolicyHash: Uint8Array;
   readonly initScriptHashes: readonly Uint8Array[];
   readonly keyProvider: KeyProvider;
-  /** Identity of the provider the keys came from; empty for tpm and none. */
-  readonly keyProviderId: Uint8Array;
+  /**
+   * Identity of the provider the keys came from; empty for tpm and none. Undefined before there are
+   * keys: what it decides is then left for a second check.
+   */
+  readonly keyProviderId: Uint8Array | undefined;
 }
 
 /**
@@ -134,9 +137,13 @@ export function checkMrConfigId(
     case 1:
       requireSame("mr_config_id", actual, mrConfigIdV1(launch.composeHash));
       return 1;
-    case 2:
-      requireSame("mr_config_id", actual, mrConfigIdV2(launch));
+    case 2: {
+      const { keyProviderId } = launch;
+      if (keyProviderId !== undefined) {
+        requireSame("mr_config_id", actual, mrConfigIdV2({ ...launch, keyProviderId }));
+      }
       return 2;
+    }
     case 3:
       if (document === undefined) throw mismatch("the host bound a V3 document but sent none");
       checkMrConfigV3(document, launch);
@@ -161,7 +168,7 @@ export function checkMrConfigV3(document: Uint8Array, launch: LaunchIdentity): v
     ["key_provider_id", config.keyProviderId, launch.keyProviderId],
   ] as const;
   for (const [name, bound, own] of members) {
-    if (bound !== undefined) requireSame(name, bound, own);
+    if (bound !== undefined && own !== undefined) requireSame(name, bound, own);
   }
   if (config.initScriptHashes !== undefined) {
     const own = launch.initScriptHashes;

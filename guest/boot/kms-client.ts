@@ -79,7 +79,7 @@ export async function requestAppKeys(
   ports: KmsPorts,
   waiting: KmsWaiting,
 ): Promise<KmsAnswer> {
-  if (request.urls.length === 0) throw new AppError("config/invalid", "No KMS URLs are set");
+  checkKmsUrls(request.urls);
   for (let attempt = 0;; attempt++) {
     let final: AppError | undefined;
     let transient: AppError | undefined;
@@ -98,6 +98,16 @@ export async function requestAppKeys(
     const retryInMs = Math.min(MAX_RETRY_MS, FIRST_RETRY_MS * 2 ** Math.min(attempt, 10));
     waiting.unavailable(transient!, retryInMs);
     await ports.sleep(retryInMs);
+  }
+}
+
+/** A URL that nobody can ask would look like a KMS that is down, and be waited for. Throws `config/invalid`. */
+export function checkKmsUrls(urls: readonly string[]): void {
+  if (urls.length === 0) throw new AppError("config/invalid", "No KMS URLs are set");
+  for (const url of urls) {
+    if (!URL.canParse(url) || new URL(url).protocol !== "https:") {
+      throw new AppError("config/invalid", "A KMS URL is not an https URL");
+    }
   }
 }
 

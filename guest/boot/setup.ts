@@ -7,6 +7,7 @@ import { checkLaunchToken } from "#core/compose/launch-token.ts";
 import { checkMrConfigId } from "#core/compose/mr-config.ts";
 import { checkRequirements } from "#core/compose/requirements.ts";
 import {
+  checkSealedLength,
   decryptEnv,
   renderEnvFile,
   renderEnvJson,
@@ -27,7 +28,7 @@ import type { HostFiles } from "./host-files.ts";
 import type { HostNotifier } from "./host-notifier.ts";
 import { encodeInstanceInfo, identify, type Instance, parseInstanceInfo } from "./instance-info.ts";
 import type { KernelParameters } from "./kernel-parameters.ts";
-import { type KmsTrust, requestAppKeys } from "./kms-client.ts";
+import { checkKmsUrls, type KmsTrust, requestAppKeys } from "./kms-client.ts";
 import {
   bootEvents,
   keyProviderEvent,
@@ -170,6 +171,11 @@ async function checkPolicy({ compose, hostFiles, sysConfig, parameters, ports }:
     const pinnedToken = compose.requirements.launchTokenHash;
     if (pinnedToken !== undefined) checkLaunchToken(pinnedToken, hostFiles.get(".user-config"));
   }
+  if (compose.keyProvider === "kms") {
+    checkKmsUrls(sysConfig.kmsUrls);
+    const environment = hostFiles.get(".encrypted-env") ?? new Uint8Array();
+    if (environment.length > 0) checkSealedLength(environment);
+  }
   if (compose.secureTime) {
     await runChecked(ports.run, ["chronyc", "waitsync", "30", "0.1", "0", "5"]);
   }
@@ -192,10 +198,13 @@ async function prepare(boot: Boot): Promise<void> {
   for (const event of bootEvents({ ...instance, compose, composeHash })) await extend(event);
   ports.log("boot measured");
 
+  const { mrConfigId } = tdReportOf(parseQuote(await tee.quote(new Uint8Array(64))));
+  checkBinding(boot, mrConfigId, instance, undefined);
   const { keys, osImageHash } = await obtainKeys(boot, tee);
   if (osImageHash.length > 0) await extend(osImageHashEvent(osImageHash));
   const providerId = keys.provider.kind === "kms" ? keys.provider.publicKey : new Uint8Array();
-  await checkBinding(boot, tee, instance, providerId);
+  checkBinding(boot, mrConfigId, instance, providerId);
+  checkPinnedProvider(compose, providerId);
   await extend(keyProviderEvent(compose.keyProvider, toHex(providerId)));
   await ports.files.write(
     `${options.workDir}/.host-shared/.appkeys.json`,
@@ -253,14 +262,16 @@ async function obtainKeys(
   );
 }
 
-/** What the host bound at launch, and what the app pinned, must be what the guest got (spec/os.md 3.7). */
-async function checkBinding(
+/**
+ * What the host bound at launch must be what the guest got (spec/os.md 3.7). Checked before keys are
+ * asked for, and once more when it is known who gave them.
+ */
+function checkBinding(
   { compose, composeHash, sysConfig }: Boot,
-  tee: Tee,
+  mrConfigId: Uint8Array,
   instance: Instance,
-  keyProviderId: Uint8Array,
-): Promise<void> {
-  const { mrConfigId } = tdReportOf(parseQuote(await tee.quote(new Uint8Array(64))));
+  keyProviderId: Uint8Array | undefined,
+): void {
   const launch = {
     ...instance,
     composeHash,
@@ -274,7 +285,9 @@ async function checkBinding(
     launch,
     sysConfig.mrConfig === undefined ? undefined : utf8(sysConfig.mrConfig),
   );
-  const pinned = compose.keyProviderId;
+}
+
+function checkPinnedProvider({ keyProviderId: pinned }: AppCompose, keyProviderId: Uint8Array) {
   if (pinned.length > 0 && !equalBytes(pinned, keyProviderId)) {
     throw new AppError(
       "guest/kms-untrusted",
