@@ -123,7 +123,7 @@ async function gatewayCredentials(ports: GatewayPorts): Promise<GatewayCredentia
     includeAppInfo: true,
     notAfter: BigInt(notAfter),
   });
-  const wireGuard = cached === undefined ? createWireGuardKey() : {
+  const wireGuard = cached === undefined ? await createWireGuardKey() : {
     privateKey: cached.wireGuardPrivateKey,
     publicKey: cached.wireGuardPublicKey,
   };

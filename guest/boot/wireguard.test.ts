@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { x25519 } from "@noble/curves/ed25519.js";
 import { fromBase64 } from "#core/bytes/bytes.ts";
 import {
   applyTunnel,
@@ -60,9 +61,12 @@ test("refuses texts that would write more than a value into a configuration", ()
   for (const one of bad) assert.throws(() => checkedTunnel(one), { code: "upstream/invalid" });
 });
 
-test("makes keys that WireGuard takes as they are", () => {
-  const secret = fromBase64(createWireGuardKey().privateKey);
+test("makes keys that WireGuard takes as they are", async () => {
+  const { privateKey, publicKey } = await createWireGuardKey();
+  const secret = fromBase64(privateKey);
   assert.equal(secret.length, 32);
+  assert.deepEqual(fromBase64(publicKey), x25519.getPublicKey(secret));
+  assert.notEqual((await createWireGuardKey()).privateKey, privateKey);
   assert.equal(secret[0]! & 7, 0);
   assert.equal(secret[31]! & 0xc0, 0x40);
 });

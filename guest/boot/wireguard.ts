@@ -1,4 +1,3 @@
-import { x25519 } from "@noble/curves/ed25519.js";
 import { toBase64 } from "#core/bytes/bytes.ts";
 import { AppError } from "#core/errors/app-error.ts";
 import type { Files, Run } from "../ports.ts";
@@ -30,13 +29,22 @@ export interface WireGuardPeer {
 }
 
 /** A key pair as WireGuard writes it. */
-export function createWireGuardKey(): { privateKey: string; publicKey: string } {
-  const secret = x25519.utils.randomSecretKey();
+export async function createWireGuardKey(): Promise<{ privateKey: string; publicKey: string }> {
+  // The runtime's own: the library's first multiplication takes an emulated processor most of a second.
+  const pair = await crypto.subtle.generateKey({ name: "X25519" }, true, [
+    "deriveBits",
+  ]) as CryptoKeyPair;
+  const pkcs8 = new Uint8Array(await crypto.subtle.exportKey("pkcs8", pair.privateKey));
+  const publicKey = new Uint8Array(await crypto.subtle.exportKey("raw", pair.publicKey));
+  const secret = pkcs8.slice(PKCS8_X25519_HEAD_LENGTH, PKCS8_X25519_HEAD_LENGTH + 32);
   // Clamped as `wg genkey` does, so that the text is the same wherever it is shown.
   secret[0]! &= 248;
   secret[31]! = (secret[31]! & 127) | 64;
-  return { privateKey: toBase64(secret), publicKey: toBase64(x25519.getPublicKey(secret)) };
+  return { privateKey: toBase64(secret), publicKey: toBase64(publicKey) };
 }
+
+/** PKCS#8 of an X25519 key before its 32 bytes (RFC 8410, section 7). */
+const PKCS8_X25519_HEAD_LENGTH = 16;
 
 const IPV4 = /^(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)(?:\.(?!$)|$)){4}$/;
 const KEY = /^[A-Za-z0-9+/]{42}[AEIMQUYcgkosw480]=$/;

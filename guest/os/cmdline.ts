@@ -8,9 +8,11 @@ const FIXED = "console=ttyS0 init=/init panic=1 net.ifnames=0 biosdevname=0 mce=
 /**
  * What we add. Of Debian's security modules only those a guest uses: its BPF and integrity modules cost
  * seconds of boot under emulation. Lockdown keeps root from changing the running kernel, whose
- * measurement would otherwise say nothing. The kernel's tests of its own ciphers run at its build.
+ * measurement would otherwise say nothing. The kernel's tests of its own ciphers run at its build, and nobody
+ * reads its statistics of stalls and of idle memory.
  */
-const ADDED = "lsm=lockdown,landlock,yama lockdown=integrity cryptomgr.notests psi=0";
+const ADDED =
+  "lsm=lockdown,landlock,yama lockdown=integrity cryptomgr.notests psi=0 damon_stat.enabled=0";
 
 /**
  * The TEE driver of a flavour: a production image refuses to run without hardware. A simulated TEE keeps
