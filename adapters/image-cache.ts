@@ -2,13 +2,13 @@ import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
 import { mkdir, mkdtemp, readdir, rename, rm, stat, utimes } from "node:fs/promises";
 import { join } from "node:path";
+import { type OpenImage, openImage } from "#core/attestation/image-registers.ts";
 import type { Reference } from "#core/attestation/reference.ts";
 import { toHex } from "#core/bytes/bytes.ts";
 import { BoundedMap } from "#core/collections/bounded-map.ts";
 import { AppError } from "#core/errors/app-error.ts";
 import { CHECKSUM_FILE_NAME, parseChecksumFile } from "#core/measurement/checksum-file.ts";
-import { MeasuredImage } from "#core/measurement/measure-image.ts";
-import { type ImageFolder, readTdxFiles, verifyImage } from "#core/measurement/verified-image.ts";
+import { type ImageFolder, verifyImage } from "#core/measurement/verified-image.ts";
 import { isErrno, readFileBounded, readFileIfExists } from "./files.ts";
 import { unpackImage } from "./image-archive.ts";
 
@@ -39,7 +39,7 @@ export interface ImageCacheOptions {
 export class ImageCache {
   readonly #options: ImageCacheOptions;
   readonly #images: string;
-  readonly #open = new BoundedMap<string, Promise<MeasuredImage>>(MAX_OPEN);
+  readonly #open = new BoundedMap<string, Promise<OpenImage>>(MAX_OPEN);
 
   constructor(options: ImageCacheOptions) {
     this.#options = options;
@@ -60,7 +60,7 @@ export class ImageCache {
       image.catch(() => this.#open.delete(hash)); // whoever asks next tries anew
     }
     try {
-      return await (await image).measureVm(config);
+      return await (await image).registersOf(config);
     } catch (error) {
       if (!(error instanceof AppError) || error.code !== "upstream/unavailable") throw error;
       this.#options.logError("downloading an OS image", error);
@@ -68,14 +68,13 @@ export class ImageCache {
     }
   };
 
-  async #load(hash: string, expected: Uint8Array): Promise<MeasuredImage> {
+  async #load(hash: string, expected: Uint8Array): Promise<OpenImage> {
     const directory = join(this.#images, hash);
     if (await sizeOf(directory) === undefined) await this.#download(hash, expected);
     const now = this.#options.now();
     await utimes(directory, now, now);
     await this.#evict(hash);
-    const folder = folderOf(directory);
-    return new MeasuredImage(await readTdxFiles(folder, await verifyImage(folder, expected)));
+    return await openImage(folderOf(directory), expected);
   }
 
   async #download(hash: string, expected: Uint8Array): Promise<void> {

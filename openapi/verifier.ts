@@ -148,6 +148,27 @@ export interface components {
                 boot_info?: {
                     [key: string]: unknown;
                 };
+                acpi_tables?: {
+                    tables: string;
+                    rsdp: string;
+                    loader: string;
+                };
+                rtmr_debug?: {
+                    rtmr: number;
+                    expected: string;
+                    actual: string;
+                    events: {
+                        index: number;
+                        event_type: number;
+                        event_name: string;
+                        actual_digest: string;
+                        expected_digest?: string;
+                        payload_len: number;
+                        /** @enum {string} */
+                        status: "match" | "mismatch" | "extra";
+                    }[];
+                    missing_expected_digests?: string[];
+                }[];
             };
         };
         Problem: {

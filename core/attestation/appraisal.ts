@@ -242,9 +242,13 @@ export function unlessRefused<T>(step: () => T): T | undefined {
   try {
     return step();
   } catch (error) {
-    if (error instanceof AppError && error.code === "attestation/refused") return undefined;
-    throw error;
+    return undefinedIfRefused(error);
   }
+}
+
+/** The same for a step that is a promise, as its `catch`. */
+export function undefinedIfRefused(error: unknown): undefined {
+  if (!(error instanceof AppError) || error.code !== "attestation/refused") throw error;
 }
 
 function unbound(detail: string) {

@@ -1,7 +1,15 @@
 import { equalBytes } from "../bytes/bytes.ts";
 import { MeasuredImage } from "../measurement/measure-image.ts";
 import { type ImageFolder, readTdxFiles, verifyImage } from "../measurement/verified-image.ts";
-import type { Reference } from "./reference.ts";
+import type { VmConfig } from "../measurement/vm-config.ts";
+import type { Reference, ReferenceRegisters } from "./reference.ts";
+
+/** A verified image whose boot files are in memory. */
+export interface OpenImage {
+  readonly osImageHash: Uint8Array;
+  /** Throws `measurement/unsupported` for a VM whose registers nobody predicts. */
+  readonly registersOf: (config: VmConfig) => Promise<ReferenceRegisters>;
+}
 
 /**
  * `Reference.registersOf` for a relying party that has the image's folder. The folder is read and
@@ -11,18 +19,27 @@ import type { Reference } from "./reference.ts";
 export function registersFromFolder(
   folder: ImageFolder,
 ): NonNullable<Reference["registersOf"]> {
-  let opening: Promise<{ hash: Uint8Array; image: MeasuredImage }> | undefined;
+  let opening: Promise<OpenImage> | undefined;
   return async (config) => {
     opening ??= openImage(folder);
-    const { hash, image } = await opening;
-    return equalBytes(hash, config.osImageHash) ? await image.measureVm(config) : undefined;
+    const { osImageHash, registersOf } = await opening;
+    return equalBytes(osImageHash, config.osImageHash) ? await registersOf(config) : undefined;
   };
 }
 
-async function openImage(
+/** Throws `measurement/image-mismatch` for a folder that does not hold what it lists, or another image. */
+export async function openImage(
   folder: ImageFolder,
-): Promise<{ hash: Uint8Array; image: MeasuredImage }> {
-  const verified = await verifyImage(folder);
-  const image = new MeasuredImage(await readTdxFiles(folder, verified));
-  return { hash: verified.osImageHash, image };
+  expectedHash?: Uint8Array,
+): Promise<OpenImage> {
+  const verified = await verifyImage(folder, expectedHash);
+  const measured = new MeasuredImage(await readTdxFiles(folder, verified));
+  const { version, isDev } = verified.manifest;
+  return {
+    osImageHash: verified.osImageHash,
+    registersOf: async (config) => ({
+      ...await measured.measureVm(config),
+      image: { version, isDev },
+    }),
+  };
 }

@@ -34,12 +34,21 @@ export async function provenOsImage(
   reference: Reference,
 ): Promise<Uint8Array | undefined> {
   const config = namedImageOf(configText);
-  const expected = config.tdxAttestationVariant === "lite"
-    ? registersOfDocument(config, bootLog)
-    : await registersOfImage(config, bootLog, reference);
+  const expected = await expectedRegistersOf(config, bootLog, reference);
   if (!expected) return undefined;
   requireRegisters(td, expected);
   return requireAllowedImage(config.osImageHash, reference);
+}
+
+/** What a VM's registers should be; undefined where nobody knows. Throws `attestation/refused`. */
+export async function expectedRegistersOf(
+  config: VmConfig,
+  bootLog: readonly TdxEvent[],
+  reference: Reference,
+): Promise<ReferenceRegisters | undefined> {
+  return config.tdxAttestationVariant === "lite"
+    ? registersOfDocument(config, bootLog)
+    : await registersOfImage(config, bootLog, reference);
 }
 
 /** The configuration of a VM, which must name an image. Throws `attestation/refused`. */

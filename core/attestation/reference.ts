@@ -1,4 +1,5 @@
 import type { TdxEvent } from "../event-log/tdx-event.ts";
+import type { ExpectedEvent } from "../measurement/expected-registers.ts";
 import type { VmConfig } from "../measurement/vm-config.ts";
 
 /** Registers an image must yield, 48 bytes each. */
@@ -6,6 +7,10 @@ export interface ReferenceRegisters {
   readonly mrTd: Uint8Array;
   /** RTMR0, RTMR1, RTMR2. */
   readonly rtmrs: readonly [Uint8Array, Uint8Array, Uint8Array];
+  /** The boot events behind RTMR0-2, for whoever looks for the one that differs. */
+  readonly events?: readonly ExpectedEvent[];
+  /** What the manifest of an image says that was at hand. */
+  readonly image?: { readonly version: string; readonly isDev: boolean };
 }
 
 /**

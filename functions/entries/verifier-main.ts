@@ -24,6 +24,7 @@ import { CollateralCache } from "#core/tdx/collateral-cache.ts";
 import { DEFAULT_PCCS_URL, fetchCollateral } from "#core/tdx/pccs-client.ts";
 import { EndorsementCache } from "#core/tdx/endorsement-cache.ts";
 import { appraiseWith, createVerifierApp } from "#functions/verifier/app.ts";
+import { answerCertificate, CERTIFICATE_POLICY } from "#functions/verifier/certificate.ts";
 import type { AppraisalPorts } from "#functions/verifier/ports.ts";
 import { answerReference, REFERENCE_POLICY } from "#functions/verifier/reference-api.ts";
 import { MAX_REQUEST_BYTES } from "#functions/verifier/request.ts";
@@ -36,6 +37,8 @@ import { VERSION } from "./version.ts";
 /** What `scripts/build-pages` makes of functions/verifier/page. */
 const PAGE = fileURLToPath(new URL("../../dist/verify-page/index.html", import.meta.url));
 const MAX_PAGE_BYTES = 4 * 1024 * 1024;
+/** PEM of an attestation of 10 MiB. */
+const MAX_CERTIFICATE_FILE_BYTES = 16 * 1024 * 1024;
 
 /** Certificates and revocation lists of AMD and Google, near 2 KiB each. */
 const MAX_VENDOR_DOCUMENTS = 1024;
@@ -44,7 +47,8 @@ const MAX_VENDOR_DOCUMENT_BYTES = 256 * 1024;
 /**
  * The verifier service: `--config verifier.toml`, `--check-config`. With `--verify FILE` it answers one
  * request of the reference's form instead (attestation.md 6.4): the answer goes to stdout and to
- * FILE.verification.json, and the exit status is 0 for valid, 1 for anything else.
+ * FILE.verification.json, and the exit status is 0 for valid, 1 for anything else. `--verify-cert FILE` does
+ * the same for an RA-TLS certificate and FILE.ratls-verification.json.
  */
 export async function verifierMain(argv: readonly string[]): Promise<void> {
   const { values } = parseArgs({
@@ -53,6 +57,7 @@ export async function verifierMain(argv: readonly string[]): Promise<void> {
       config: { type: "string", short: "c", default: "verifier.toml" },
       "check-config": { type: "boolean", default: false },
       verify: { type: "string" },
+      "verify-cert": { type: "string" },
     },
   });
   const config = await loadConfig(verifierConfigSchema, {
@@ -113,6 +118,10 @@ export async function verifierMain(argv: readonly string[]): Promise<void> {
     process.exitCode = await verifyFile(values.verify, appraisal) ? 0 : 1;
     return;
   }
+  if (values["verify-cert"] !== undefined) {
+    process.exitCode = await verifyCertificate(values["verify-cert"], appraisal) ? 0 : 1;
+    return;
+  }
   const page = await readFileIfExists(PAGE, MAX_PAGE_BYTES);
   if (page === undefined) log.info("no verify page: scripts/build-pages builds it");
   const app = createVerifierApp({
@@ -142,11 +151,27 @@ async function verifyFile(path: string, ports: AppraisalPorts): Promise<boolean>
   const answer = await answerReference(
     await readFileBounded(path, MAX_REQUEST_BYTES),
     (attestation) => appraiseWith(ports, { attestation, policy: REFERENCE_POLICY }),
+    ports.registersOf,
   );
-  await writeFileAtomic(
-    `${path}.verification.json`,
-    utf8(`${JSON.stringify(answer, undefined, 2)}\n`),
+  return await report(answer, `${path}.verification.json`);
+}
+
+/** Images are not looked up for a certificate, as in the reference. */
+async function verifyCertificate(
+  path: string,
+  { registersOf: _, ...ports }: AppraisalPorts,
+): Promise<boolean> {
+  const answer = await answerCertificate(
+    await readFileBounded(path, MAX_CERTIFICATE_FILE_BYTES),
+    ports.now(),
+    (attestation, expectedReportData) =>
+      appraiseWith(ports, { attestation, expectedReportData, policy: CERTIFICATE_POLICY }),
   );
+  return await report(answer, `${path}.ratls-verification.json`);
+}
+
+async function report(answer: { readonly is_valid: boolean }, path: string): Promise<boolean> {
+  await writeFileAtomic(path, utf8(`${JSON.stringify(answer, undefined, 2)}\n`));
   process.stdout.write(`${JSON.stringify(answer)}\n`);
   return answer.is_valid;
 }

@@ -9,9 +9,13 @@ import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { serveHttp } from "#adapters/http-server.ts";
 import type { Listening } from "#adapters/listening.ts";
+import type { Attestation } from "#core/attestation/attestation.ts";
+import { ratlsReportData } from "#core/attestation/report-data.ts";
 import type { Verdict } from "#core/attestation/verdict.ts";
 import { encodeAttestation } from "#core/attestation/versioned-attestation.ts";
 import { toHex } from "#core/bytes/bytes.ts";
+import { p256Spki, randomP256Scalar } from "#core/crypto/p256.ts";
+import { buildCertificate, selfIssuer } from "#core/ra-tls/certificate-builder.ts";
 import { simulatedCvm } from "../../tests/simulated-cvm.ts";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
@@ -129,24 +133,49 @@ for (const runtime of ["node", "deno"] as const) {
   );
 }
 
-test("--verify answers one request and exits 0 or 1", LIMIT, async () => {
-  const verify = async (name: string, request: unknown) => {
-    const file = join(directory, name);
-    await writeFile(file, JSON.stringify(request));
-    const [command, ...own] = RUNTIMES.node();
-    const argv = [...own, "--config", `${directory}/verifier.toml`, "--verify", file];
-    const { code, stdout } = await new Promise<{ code: unknown; stdout: string }>((resolve) => {
-      execFile(command!, argv, { cwd: ROOT }, (error, stdout) => {
-        resolve({ code: error === null ? 0 : error.code, stdout });
-      });
+/** Exit status and answer of a one-shot mode, which stands in a file beside the input as well. */
+async function oneShot(option: string, name: string, content: string | Uint8Array, suffix: string) {
+  const file = join(directory, name);
+  await writeFile(file, content);
+  const [command, ...own] = RUNTIMES.node();
+  const argv = [...own, "--config", `${directory}/verifier.toml`, option, file];
+  const { code, stdout } = await new Promise<{ code: unknown; stdout: string }>((resolve) => {
+    execFile(command!, argv, { cwd: ROOT }, (error, stdout) => {
+      resolve({ code: error === null ? 0 : error.code, stdout });
     });
-    const answer = JSON.parse(stdout) as { is_valid: boolean; reason: string | null };
-    assert.deepEqual(JSON.parse(await readFile(`${file}.verification.json`, "utf8")), answer);
-    return [code, answer.is_valid, answer.reason];
-  };
+  });
+  const answer = JSON.parse(stdout) as { is_valid: boolean; reason?: string | null };
+  assert.deepEqual(JSON.parse(await readFile(`${file}${suffix}`, "utf8")), answer);
+  return [code, answer.is_valid, answer.reason];
+}
+
+test("--verify answers one request and exits 0 or 1", LIMIT, async () => {
+  const verify = (name: string, request: unknown) =>
+    oneShot("--verify", name, JSON.stringify(request), ".verification.json");
   assert.deepEqual(await verify("good.json", { attestation }), [0, true, null]);
   const none = "Internal error: Quote is required";
   assert.deepEqual(await verify("empty.json", {}), [1, false, none]);
+});
+
+test("--verify-cert answers about one certificate and exits 0 or 1", LIMIT, async () => {
+  const verify = (name: string, content: Uint8Array) =>
+    oneShot("--verify-cert", name, content, ".ratls-verification.json");
+  const key = randomP256Scalar();
+  const subject = { commonName: "an app" };
+  const certificate = (attestation: Attestation) =>
+    buildCertificate({
+      subject,
+      publicKey: p256Spki(key),
+      issuer: selfIssuer(subject, key),
+      notAfter: new Date(Date.now() + 86_400_000),
+      altNames: ["app.example.org"],
+      serverAuth: true,
+      attestation: encodeAttestation(attestation),
+    });
+  const bound = simulatedCvm({ reportData: ratlsReportData(p256Spki(key)) }).attestation;
+  assert.deepEqual(await verify("good.der", certificate(bound)), [0, true, undefined]);
+  const unbound = await verify("bad.der", certificate(cvm.attestation));
+  assert.deepEqual(unbound, [1, false, "report data mismatch"]);
 });
 
 test("Node and Deno gave the same verdict", () => {

@@ -59,6 +59,7 @@ export function createVerifierApp(ports: VerifierPorts): Hono {
       await answerReference(
         await readBody(c.req.raw),
         (attestation) => judge({ attestation, policy: REFERENCE_POLICY }),
+        ports.registersOf,
       ),
     ));
 
@@ -85,7 +86,7 @@ export async function appraiseWith(ports: AppraisalPorts, request: Judged): Prom
   const { registersOf } = ports;
   return await appraise({
     ...request,
-    reference: { ...request.reference, ...(registersOf && { registersOf }) },
+    reference: { ...(registersOf && { registersOf }), ...request.reference },
     now: time ?? ports.now(),
     collateral: collateral ?? await collateralOf(attestation, ports),
     ...(vendorDocuments && { vendorDocuments }),

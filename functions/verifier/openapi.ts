@@ -181,6 +181,22 @@ const referenceResponse = z.object({
     key_provider: z.object({ name: z.string(), id: z.string() }).nullable(),
     app_info: z.record(z.string(), z.unknown()).nullable(),
     boot_info: z.record(z.string(), z.unknown()).optional(),
+    acpi_tables: z.object({ tables: hex(), rsdp: hex(), loader: hex() }).optional(),
+    rtmr_debug: z.array(z.object({
+      rtmr: z.int(),
+      expected: hex(48),
+      actual: hex(48),
+      events: z.array(z.object({
+        index: z.int(),
+        event_type: z.int(),
+        event_name: z.string(),
+        actual_digest: hex(),
+        expected_digest: hex(48).optional(),
+        payload_len: z.int(),
+        status: z.enum(["match", "mismatch", "extra"]),
+      })),
+      missing_expected_digests: z.array(hex(48)).optional(),
+    })).optional(),
   }),
 }).openapi("ReferenceResponse");
 

@@ -1,18 +1,26 @@
+import { undefinedIfRefused, unlessRefused } from "#core/attestation/appraisal.ts";
 import { appInfoOf } from "#core/attestation/app-info.ts";
 import type { BareQuote } from "#core/attestation/appraise.ts";
 import type { Attestation } from "#core/attestation/attestation.ts";
 import { evidenceOfJson } from "#core/attestation/evidence-json.ts";
+import { expectedRegistersOf, namedImageOf } from "#core/attestation/os-image.ts";
 import { CVM_CHECKS, type Policy, policyWith, QUOTE_POLICY } from "#core/attestation/policy.ts";
+import type { Reference } from "#core/attestation/reference.ts";
 import type { CheckId, Verdict } from "#core/attestation/verdict.ts";
-import { vmConfigOf } from "#core/attestation/vm-config-text.ts";
 import { toHex } from "#core/bytes/bytes.ts";
 import { JsonObject } from "#core/encoding/json-object.ts";
 import { parseStrictJson } from "#core/encoding/strict-json.ts";
 import { AppError } from "#core/errors/app-error.ts";
 import { TCB_STATUSES } from "#core/tdx/tcb-status.ts";
+import {
+  type AcpiTablesHex,
+  acpiTablesOf,
+  type RegisterMismatch,
+  registerMismatches,
+} from "./reference-debug.ts";
 import { MAX_REQUEST_BYTES } from "./request.ts";
 
-/** What the reference verifier answers (spec attestation.md 6.1); `debug` adds nothing here. */
+/** What the reference verifier answers (spec attestation.md 6.1). */
 export interface ReferenceResponse {
   readonly is_valid: boolean;
   readonly reason: string | null;
@@ -23,8 +31,9 @@ interface ReferenceDetails {
   readonly quote_verified: boolean;
   readonly event_log_verified: boolean;
   readonly os_image_hash_verified: boolean;
-  /** Only the legacy variant recomputes them; lite takes their digests from the log. */
+  /** That our check `acpi-tables` passed, which the reference has for the legacy variant alone. */
   readonly acpi_tables_verified: boolean;
+  /** Of the image of a legacy CVM, which is at hand; the lite variant does not say. */
   readonly os_image_is_dev: boolean | null;
   readonly os_image_version: string | null;
   readonly tee_variant: string | null;
@@ -35,6 +44,10 @@ interface ReferenceDetails {
   readonly app_info: Readonly<Record<string, unknown>> | null;
   /** For a policy engine; absent on failure. */
   readonly boot_info?: Readonly<Record<string, unknown>>;
+  /** With `debug`: the tables QEMU makes for this VM. */
+  readonly acpi_tables?: AcpiTablesHex;
+  /** With `debug`: the registers that are not what they should be. */
+  readonly rtmr_debug?: readonly RegisterMismatch[];
 }
 
 /**
@@ -64,17 +77,21 @@ const NOTHING: ReferenceDetails = {
 
 /**
  * Answers a request to the reference's `POST /verify`: failures are answers too. `judge` appraises under
- * REFERENCE_POLICY. Throws `input/malformed` for a body that is no JSON object.
+ * REFERENCE_POLICY, with `registersOf` where images are kept. Throws `input/malformed` for a body that is no JSON object.
  */
 export async function answerReference(
   body: Uint8Array | string,
   judge: (evidence: Attestation | BareQuote) => Promise<Verdict>,
+  registersOf?: Reference["registersOf"],
 ): Promise<ReferenceResponse> {
   const limits = { maxSize: MAX_REQUEST_BYTES };
   const json = new JsonObject(parseStrictJson(body, "request", limits), "request").withoutNulls();
   try {
     const evidence = evidenceOfReference(json);
-    return responseOf(evidence, await judge(evidence));
+    const response = responseOf(evidence, await judge(evidence));
+    const reference = registersOf ? { registersOf } : {};
+    const image = await imageDetails(evidence, response.details, json, reference);
+    return { ...response, details: { ...response.details, ...image } };
   } catch (error) {
     if (!(error instanceof AppError)) throw error;
     return { is_valid: false, reason: `Internal error: ${error.message}`, details: NOTHING };
@@ -109,7 +126,7 @@ function responseOf(attestation: Attestation, verdict: Verdict): ReferenceRespon
       quote_verified: quoteVerified,
       event_log_verified: imageVerified && passed("event-log-replay"),
       os_image_hash_verified: imageVerified,
-      acpi_tables_verified: imageVerified && isLegacyTdx(attestation),
+      acpi_tables_verified: imageVerified && passed("acpi-tables"),
       tee_variant: quoteVerified ? tee : null,
       report_data: quoteVerified ? reportData : null,
       tcb_status: tcb?.status ?? null,
@@ -126,11 +143,29 @@ function failureOf(quoteVerified: boolean, imageVerified: boolean): string {
   return imageVerified ? "Event log verification failed" : "OS image hash verification failed";
 }
 
-function isLegacyTdx({ platform, stack }: Attestation): boolean {
-  return platform.kind === "tdx" && vmConfigOf(stack.config).tdxAttestationVariant !== "lite";
+/** Nothing is looked up for a quote that is not proven genuine. */
+async function imageDetails(
+  { platform, stack }: Attestation,
+  { quote_verified, os_image_hash_verified }: ReferenceDetails,
+  request: JsonObject,
+  reference: Reference,
+): Promise<Partial<ReferenceDetails>> {
+  if (platform.kind !== "tdx" || !quote_verified) return {};
+  const wantsDebug = request.boolean("debug", false);
+  const config = unlessRefused(() => namedImageOf(stack.config));
+  if (!config || !(wantsDebug || config.tdxAttestationVariant === "legacy")) return {};
+  const expected = await expectedRegistersOf(config, platform.eventLog, reference)
+    .catch(undefinedIfRefused);
+  const { image } = expected ?? {};
+  return {
+    ...(image && { os_image_is_dev: image.isDev, os_image_version: image.version }),
+    ...(wantsDebug && acpiTablesOf(config)),
+    ...(wantsDebug && expected && !os_image_hash_verified &&
+      { rtmr_debug: registerMismatches(platform, expected) }),
+  };
 }
 
-function infoOf(attestation: Attestation, { identity }: Verdict) {
+export function infoOf(attestation: Attestation, { identity }: Verdict) {
   const { appId, composeHash, instanceId, deviceId, mrSystem, mrAggregated, osImageHash } =
     identity!;
   return {
