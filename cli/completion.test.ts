@@ -27,6 +27,7 @@ test("bash is offered commands, their options, and nothing of their neighbours",
     "--help",
   ]);
   assert.ok((await offered("dstack", "verify", "app", "--")).includes("--compose-hash"));
+  assert.ok((await offered("dstack", "verify", "quote", "--")).includes("--require"));
   assert.deepEqual(await offered("dstack", "deploy", "--allow"), ["--allowlist"]);
   assert.deepEqual(await offered("dstack", "measure", "--h"), [
     "--hotplug-off",

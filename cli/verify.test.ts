@@ -292,6 +292,38 @@ test("verify attestation judges a saved container, with collateral from file or 
   assert.equal(verdict.checks.find(({ id }) => id === "report-data")?.result, "not-checked");
 });
 
+test("--require adds checks that must pass", async () => {
+  const ours = appStack();
+  const digest = new Uint8Array(48).fill(1);
+  const othersTables = appStack({
+    acpiDigests: { loader: digest, rsdp: digest, tables: digest },
+  });
+  const cases: [ReturnType<typeof appStack>, string[], number, string | undefined][] = [
+    [ours, ["--require", "acpi-tables, revocation"], 0, undefined],
+    [ours, ["--require", "app-id"], 3, "required-check-not-run"],
+    [othersTables, [], 0, undefined],
+    [othersTables, ["--require", "acpi-tables"], 3, "acpi-tables-mismatch"],
+  ];
+  for (const [{ dstack, simulated }, options, expected, reason] of cases) {
+    const argv = ["verify", "attestation", "attestation.bin", ...simulated, ...options, "--json"];
+    const { code, stdout } = await dstack(...argv);
+    assert.deepEqual([code, (JSON.parse(stdout) as Verdict).reason?.code], [expected, reason]);
+  }
+  for (const name of ["acpi", "policy", ""]) {
+    const { code, stderr } = await ours.dstack("verify", "attestation", "x", "--require", name);
+    assert.equal(code, 2);
+    assert.match(stderr, /--require: no check '.*'; there are evidence-format, .*acpi-tables/);
+  }
+});
+
+vectorTest("verify quote takes --require as well", async () => {
+  const { dstack } = terminal({ files: quoteFiles() });
+  const codeOf = async (checks: string) =>
+    (await dstack(...quote("tdx"), "--require", checks)).code;
+  assert.equal(await codeOf("revocation"), 0);
+  assert.equal(await codeOf("event-log-replay"), 3);
+});
+
 vectorTest("verify attestation reads dstack's JSON forms", async () => {
   const files = {
     "report.json": vectorText("dstack/quote-report.json"),

@@ -13,7 +13,7 @@ import {
 } from "#core/attestation/trust-anchor.ts";
 import { fetchVendorDocuments } from "#core/attestation/vendor-documents.ts";
 import { evidenceOfJson } from "#core/attestation/evidence-json.ts";
-import { encodeVerdict, type Verdict } from "#core/attestation/verdict.ts";
+import { CHECK_IDS, type CheckId, encodeVerdict, type Verdict } from "#core/attestation/verdict.ts";
 import { wordsOf } from "#core/attestation/verdict-words.ts";
 import { decodeAttestation } from "#core/attestation/versioned-attestation.ts";
 import { fromHex, toHex } from "#core/bytes/bytes.ts";
@@ -53,6 +53,7 @@ interface TrustOptions extends GlobalOptions {
   readonly simulated?: boolean;
   readonly allowTcb?: string;
   readonly allowAdvisory?: string;
+  readonly require?: readonly CheckId[];
 }
 
 /** What the evidence is compared with. */
@@ -119,7 +120,8 @@ export function addVerify(program: Command, ports: CliPorts): void {
       const bytes = rawOrHex(await readInput(options.quote, ports));
       const quote = parseQuote(bytes);
       const input = await trustInput(options, quote, ports);
-      const policy = { ...input.policy!, required: QUOTE_POLICY.required };
+      const { require = [] } = options;
+      const policy = policyWith({ ...input.policy!, required: QUOTE_POLICY.required, require });
       finish(await appraise({ ...input, policy, attestation: { quote: bytes } }), options, ports);
     });
 }
@@ -164,7 +166,26 @@ function withTrustOptions(command: Command): Command {
     .option("--root <pem>", "trust this root instead of the vendors'")
     .option("--simulated", "the root given may be that of a simulated TEE")
     .option("--allow-tcb <statuses>", "TCB statuses that pass, comma separated", "UpToDate")
-    .option("--allow-advisory <ids>", "advisories that may be open, comma separated, or 'any'");
+    .option("--allow-advisory <ids>", "advisories that may be open, comma separated, or 'any'")
+    .option(
+      "--require <checks>",
+      "checks that must pass besides, comma separated: acpi-tables, revocation, …",
+      checkIds,
+    );
+}
+
+/** `policy` is about the others. */
+const REQUIRABLE = CHECK_IDS.filter((id) => id !== "policy");
+
+function checkIds(text: string): CheckId[] {
+  return text.split(",").map((name): CheckId => {
+    const id = REQUIRABLE.find((known) => known === name.trim());
+    if (id) return id;
+    throw new AppError(
+      "input/malformed",
+      `--require: no check '${name.trim()}'; there are ${REQUIRABLE.join(", ")}`,
+    );
+  });
 }
 
 async function verifyApp(target: string, options: AppOptions, ports: CliPorts): Promise<Verdict> {
@@ -262,6 +283,7 @@ async function trustInput(
     policy: policyWith({
       allowedTcbStatuses,
       allowedAdvisories,
+      require: options.require ?? [],
       collateralGraceSeconds: options.collateralGrace ?? 0,
       ...(options.maxCollateralAge !== undefined && {
         maxCollateralAgeSeconds: options.maxCollateralAge,
