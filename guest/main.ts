@@ -14,6 +14,10 @@ interface Command {
 }
 
 const none: CommandLineSpec = { options: {} };
+const inputOutput: CommandLineSpec = {
+  options: { input: "value", output: "value" },
+  short: { i: "input", o: "output" },
+};
 
 /** False in production bundles, which then hold nothing that plays a TEE. */
 declare const __SIM_TEE__: boolean | undefined;
@@ -84,6 +88,103 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     },
     run: async ({ options }) => (await import("./commands/tools.ts")).randCommand(options),
   },
+  "replay-imr": {
+    usage: "replay-imr",
+    spec: none,
+    run: async () => (await import("./commands/evidence.ts")).replayImrCommand(),
+  },
+  "quote-report": {
+    usage: "quote-report --report-data HEX [--sys-config FILE] [-o FILE] [--debug]",
+    spec: {
+      options: {
+        "report-data": "value",
+        "sys-config": "value",
+        output: "value",
+        debug: "switch",
+      },
+      short: { o: "output" },
+    },
+    run: async ({ options }) =>
+      (await import("./commands/evidence.ts")).quoteReportCommand(options),
+  },
+  attest: {
+    usage: "attest --report-data HEX [--app-id HEX] [-o attestation.bin] [--hex]",
+    spec: {
+      options: { "report-data": "value", "app-id": "value", output: "value", hex: "switch" },
+      short: { o: "output" },
+    },
+    run: async ({ options }) => (await import("./commands/evidence.ts")).attestCommand(options),
+  },
+  "attest-info": {
+    usage: "attest-info [-i attestation.bin]",
+    spec: { options: { input: "value" }, short: { i: "input" } },
+    run: async ({ options }) => (await import("./commands/evidence.ts")).attestInfoCommand(options),
+  },
+  "attest-json": {
+    usage: "attest-json [-i attestation.bin] [-o FILE]",
+    spec: inputOutput,
+    run: async ({ options }) => (await import("./commands/evidence.ts")).attestJsonCommand(options),
+  },
+  "attest-strip": {
+    usage: "attest-strip [-i attestation.bin] [-o attestation.strip.bin]",
+    spec: inputOutput,
+    run: async ({ options }) =>
+      (await import("./commands/evidence.ts")).attestStripCommand(options),
+  },
+  "gen-ra-cert": {
+    usage: "gen-ra-cert --ca-cert FILE --ca-key FILE -c CERT -k KEY",
+    spec: {
+      options: { "ca-cert": "value", "ca-key": "value", cert: "value", key: "value" },
+      short: { c: "cert", k: "key" },
+    },
+    run: async ({ options }) => (await import("./commands/keys.ts")).genRaCertCommand(options),
+  },
+  "gen-ca-cert": {
+    usage: "gen-ca-cert --cert FILE --key FILE [--ca-level 1]",
+    spec: {
+      options: { cert: "value", key: "value", "ca-level": "value" },
+      short: { c: "cert", k: "key" },
+    },
+    run: async ({ options }) => (await import("./commands/keys.ts")).genCaCertCommand(options),
+  },
+  "gen-app-keys": {
+    usage: "gen-app-keys [--ca-level 1] -o FILE",
+    spec: { options: { "ca-level": "value", output: "value" }, short: { o: "output" } },
+    run: async ({ options }) => (await import("./commands/keys.ts")).genAppKeysCommand(options),
+  },
+  "get-keys": {
+    usage: "get-keys -k KMS_URL [--app-id HEX] [-o FILE] [--root-ca FILE]",
+    spec: {
+      options: { "kms-url": "value", "app-id": "value", output: "value", "root-ca": "value" },
+      short: { k: "kms-url", o: "output" },
+    },
+    run: async ({ options }) => (await import("./commands/keys.ts")).getKeysCommand(options),
+  },
+  "host-shared": {
+    usage: "host-shared mount|unmount --mount-point DIR",
+    spec: { options: { "mount-point": "value" } },
+    run: async (line) => (await import("./commands/tools.ts")).hostSharedCommand(line),
+  },
+  "gateway-refresh": {
+    usage: "gateway-refresh [--work-dir DIR] [--force]",
+    spec: { options: { "work-dir": "value", force: "switch" } },
+    run: async ({ options }) =>
+      (await import("./commands/gateway-checker.ts")).gatewayRefreshCommand(options),
+  },
+  "remove-orphans": {
+    usage: "remove-orphans -f COMPOSE [-n] [--no-dockerd] [-d /var/lib/docker]",
+    spec: {
+      options: {
+        "compose-file": "value",
+        "dry-run": "switch",
+        "no-dockerd": "switch",
+        "docker-root": "value",
+      },
+      short: { f: "compose-file", n: "dry-run", d: "docker-root" },
+    },
+    run: async ({ options }) =>
+      (await import("./commands/orphans.ts")).removeOrphansCommand(options),
+  },
   "notify-host": {
     usage: "notify-host -e EVENT -d PAYLOAD [-u URL]",
     spec: {
@@ -106,8 +207,15 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     : {}),
 };
 
+/** The reference has these for clouds whose machines have a TPM. */
+const TPM_COMMANDS: ReadonlySet<string> = new Set(["vtpm-attest", "tpm-quote", "tpm-verify"]);
+
 async function main(args: readonly string[]): Promise<number> {
   const [name, ...rest] = args[0] === "tdxctl" ? args.slice(1) : args;
+  if (name !== undefined && TPM_COMMANDS.has(name)) {
+    process.stderr.write(`dstack-guest ${name}: This image has no TPM tools\n`);
+    return 1;
+  }
   const command = name === undefined ? undefined : COMMANDS[name];
   if (command === undefined) {
     const usages = Object.values(COMMANDS).map(({ usage }) => `  dstack-guest ${usage}\n`);

@@ -2,6 +2,8 @@ import { AppError } from "#core/errors/app-error.ts";
 import { JsonObject } from "#core/encoding/json-object.ts";
 import type { FetchLike } from "#core/http/fetch-like.ts";
 
+/** Where dockerd listens in a guest. */
+export const DOCKER_SOCKET = "/var/run/docker.sock";
 /** Any host will do: the port reaches Docker's socket. */
 const BASE = "http://docker";
 const LIST_TIMEOUT_MS = 5_000;
@@ -16,6 +18,7 @@ export interface ContainerSummary {
   readonly createdSeconds: number;
   readonly state: string;
   readonly status: string;
+  readonly labels: Readonly<Record<string, string>>;
 }
 
 /** All containers, running or not (Docker Engine API, ContainerList). */
@@ -39,8 +42,27 @@ export async function listContainers(docker: FetchLike): Promise<readonly Contai
       createdSeconds: container.unsigned("Created", Number.MAX_SAFE_INTEGER, 0),
       state: container.string("State", ""),
       status: container.string("Status", ""),
+      labels: stringMembers(container.raw("Labels")),
     };
   });
+}
+
+/** The members that are strings, which all of Docker's labels are. */
+export function stringMembers(value: unknown): Readonly<Record<string, string>> {
+  const entries = Object.entries(value ?? {}).filter(([, member]) => typeof member === "string");
+  return Object.fromEntries(entries);
+}
+
+/** Kills it where it runs, and takes its anonymous volumes along (Docker Engine API, ContainerDelete). */
+export async function removeContainer(id: string, docker: FetchLike): Promise<void> {
+  const response = await docker(`${BASE}/containers/${id}?force=true&v=true`, {
+    method: "DELETE",
+    headers: {},
+  });
+  await response.body?.cancel();
+  if (!response.ok && response.status !== 404) {
+    throw new AppError("upstream/invalid", `Docker answered ${response.status}`);
+  }
 }
 
 export interface LogRequest {

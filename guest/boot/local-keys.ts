@@ -16,6 +16,8 @@ export async function seededAppKeys(
     readonly attestPublicKey: (spki: Uint8Array) => Promise<Uint8Array>;
     readonly now: () => Date;
   },
+  /** How many CAs its CA allows below itself. */
+  caLevel = 1,
 ): Promise<AppKeys> {
   const { appKey, diskCryptKey, k256Key } = deriveSeededKeys(seed);
   const publicKey = p256Spki(appKey);
@@ -24,7 +26,7 @@ export async function seededAppKeys(
     publicKey,
     issuer: selfIssuer(SUBJECT, appKey),
     notAfter: defaultNotAfter(ports.now()),
-    ca: { pathLength: 1 },
+    ca: { pathLength: caLevel },
     attestation: await ports.attestPublicKey(publicKey),
   });
   return {

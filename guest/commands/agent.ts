@@ -11,6 +11,7 @@ import { run } from "../adapters/run.ts";
 import { readCloud, readSystemFiles } from "../adapters/system-files.ts";
 import { dstackSocketApp, externalApp, tappdSocketApp } from "../agent/agent-app.ts";
 import { createAgent } from "../agent/agent.ts";
+import { DOCKER_SOCKET } from "../agent/docker-client.ts";
 import { guestApiApp } from "../agent/guest-api-service.ts";
 import { parseSystemInfo } from "../agent/system-info.ts";
 import { osReleaseValue } from "../boot/guest-facts.ts";
@@ -28,7 +29,6 @@ import { openAgentSockets, type SocketApps } from "./agent-sockets.ts";
 
 const EXTERNAL_PORT = 8090;
 const GUEST_API_PORT = 8000;
-const DOCKER_SOCKET = "/var/run/docker.sock";
 
 /** `dstack-guest agent [--watchdog] [-c FILE]`: serves until it is stopped. */
 export async function agentCommand(options: ReadonlyMap<string, string>): Promise<number> {

@@ -35,6 +35,15 @@ export async function gatewayCheckerCommand(
   return await checkGateway(context, () => notifyServiceManager("WATCHDOG=1"));
 }
 
+/** `dstack-guest gateway-refresh [--work-dir DIR] [--force]`: registers once. */
+export async function gatewayRefreshCommand(options: ReadonlyMap<string, string>): Promise<number> {
+  const context = await readKeyedGuestContext(options.get("work-dir") ?? WORK_DIR);
+  if (!context.compose.gatewayEnabled) return 0;
+  const outcome = await refreshGateway(context, options.has("force"), gatewayPorts(context));
+  log("gateway refreshed", { outcome });
+  return 0;
+}
+
 /** Returns only where there is nothing to check. `alive` is called at each poll. */
 export async function checkGateway(
   context: KeyedGuestContext,

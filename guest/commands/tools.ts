@@ -1,20 +1,24 @@
 import { makeWebFetch } from "#adapters/web-fetch.ts";
-import { writeFileAtomic } from "#adapters/files.ts";
+import { readFileBounded, writeFileAtomic } from "#adapters/files.ts";
 import { appInfoOf } from "#core/attestation/app-info.ts";
 import { fromHex, fromUtf8, toHex } from "#core/bytes/bytes.ts";
 import { AppError } from "#core/errors/app-error.ts";
 import { tdxEventToJson } from "#core/event-log/tdx-event.ts";
 import { log } from "../adapters/console.ts";
-import { files } from "../adapters/files.ts";
+import { mountHostShare } from "../adapters/host-share.ts";
+import { run } from "../adapters/run.ts";
+import { runChecked } from "../run-checked.ts";
+import type { CommandLine } from "./command-line.ts";
 import { readKernelParameters } from "../adapters/kernel-cmdline.ts";
 import { readStandardInput, writeStandardOutput } from "../adapters/standard-streams.ts";
 import { openTee } from "../adapters/tee.ts";
 import { createHostNotifier, type HostEvent } from "../boot/host-notifier.ts";
+import type { SysConfig } from "../boot/sys-config.ts";
 import { attest } from "../tee/attest.ts";
 import { REPORT_DATA_LENGTH, type Tee } from "../tee/tee.ts";
 import { readGuestContext, readSysConfig } from "./guest-context.ts";
 
-type Options = ReadonlyMap<string, string>;
+export type Options = ReadonlyMap<string, string>;
 
 const MAX_INPUT_BYTES = 64 * 1024 * 1024;
 
@@ -86,8 +90,7 @@ export async function showCommand(): Promise<number> {
 export async function hexCommand(file: string | undefined): Promise<number> {
   const bytes = file === undefined
     ? await readStandardInput(MAX_INPUT_BYTES)
-    : await files.read(file);
-  if (bytes === undefined) throw new AppError("resource/not-found", `There is no ${file}`);
+    : await readInput(file);
   await writeStandardOutput(toHex(bytes));
   return 0;
 }
@@ -121,11 +124,31 @@ export async function notifyHostCommand(options: Options): Promise<number> {
   return 0;
 }
 
-async function guestTee(): Promise<Tee> {
-  return openTee(await readKernelParameters(), await readSysConfig());
+/** `host-shared mount|unmount --mount-point DIR`: read-only. */
+export async function hostSharedCommand({ operands, options }: CommandLine): Promise<number> {
+  const mountPoint = required(options, "mount-point");
+  switch (operands[0]) {
+    case "mount":
+      await mountHostShare(run, mountPoint);
+      return 0;
+    case "unmount":
+      await runChecked(run, ["umount", mountPoint], { errorCode: "guest/host-share" });
+      return 0;
+    default:
+      throw new AppError("config/invalid", "host-shared is for mount or unmount");
+  }
 }
 
-function required(options: Options, name: string): string {
+export async function guestTee(sysConfig?: SysConfig): Promise<Tee> {
+  return openTee(await readKernelParameters(), sysConfig ?? await readSysConfig());
+}
+
+/** A file that an option names. */
+export function readInput(path: string, maxBytes = MAX_INPUT_BYTES): Promise<Uint8Array> {
+  return readFileBounded(path, maxBytes);
+}
+
+export function required(options: Options, name: string): string {
   const value = options.get(name);
   if (value === undefined) throw new AppError("config/invalid", `--${name} is missing`);
   return value;
