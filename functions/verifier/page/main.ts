@@ -13,7 +13,7 @@ import { MAX_REQUEST_BYTES, parseVerificationRequest } from "../request.ts";
 import { byId, checkedValues, h, input } from "./dom.ts";
 import { type Evidence, type Material, recognise } from "./material.ts";
 import { pageFetch, sealTab } from "./network.ts";
-import { renderReport, titleOf } from "./report.ts";
+import { announcementOf, renderReport, titleOf } from "./report.ts";
 import { applySettings, readSettings } from "./settings.ts";
 import { forgetRoot, loadRoot, trustAnchors } from "./trust.ts";
 
@@ -260,6 +260,7 @@ async function verify(): Promise<void> {
   result.hidden = false;
   result.classList.remove("stale");
   document.title = `${titleOf(report)} · ${PAGE_TITLE}`;
+  byId("announcement").textContent = announcementOf(report);
   byId("verdict-title").focus();
   result.scrollIntoView({ block: "start" });
 }
@@ -267,9 +268,11 @@ async function verify(): Promise<void> {
 /** A verdict answers the form as it was. */
 function staleResult(): void {
   const result = byId("result");
-  if (result.hidden) return;
+  if (result.hidden || result.classList.contains("stale")) return;
   result.classList.add("stale");
   document.title = PAGE_TITLE;
+  byId("announcement").textContent =
+    "The form has changed: the verdict below is of what it said before.";
 }
 
 // ---- the form comes alive

@@ -1,11 +1,13 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { test } from "node:test";
-import { encodeAttestation } from "#core/attestation/versioned-attestation.ts";
-import { toHex, utf8 } from "#core/bytes/bytes.ts";
+import type { NitroEnclaveEvidence, SevSnpEvidence } from "#core/attestation/attestation.ts";
+import { decodeAttestation, encodeAttestation } from "#core/attestation/versioned-attestation.ts";
+import { fromHex, toHex, utf8 } from "#core/bytes/bytes.ts";
 import { collateralToJson } from "#core/tdx/collateral.ts";
 import { encodeEventLogJson } from "#core/event-log/tdx-event.ts";
 import { simulatedCvm } from "../../../tests/simulated-cvm.ts";
+import { vectorBytes, vectorTest, vectorText } from "../../../tests/vectors.ts";
 import { type Material, readable, recognise } from "./material.ts";
 
 const cvm = simulatedCvm();
@@ -107,4 +109,44 @@ test("readable() shows printable text as it is and anything else as hex", () => 
   assert.equal(readable(Uint8Array.of(0x61, 0x00)), "6100");
   assert.equal(readable(Uint8Array.of(0xff)), "ff");
   assert.equal(readable(new Uint8Array()), "");
+});
+
+vectorTest(
+  "evidence of AMD's and AWS's TEEs is recognised, and what it stands in is asked for",
+  () => {
+    const snp = JSON.parse(vectorText("dstack/sev-snp-attestation.json")) as {
+      attestation: string;
+    };
+    const { report } = decodeAttestation(fromHex(snp.attestation)).platform as SevSnpEvidence;
+    const nitro = vectorBytes("dstack/nitro_attestation.bin");
+    const { nsmQuote } = decodeAttestation(nitro).platform as NitroEnclaveEvidence;
+    const evidence: [RegExp, Uint8Array][] = [
+      [/^An AMD SEV-SNP attestation/, utf8(JSON.stringify(snp))],
+      [/^An AMD SEV-SNP attestation/, utf8(snp.attestation)],
+      [/^An AMD SEV-SNP attestation/, vectorBytes("dstack/sev_snp_attestation.bin")],
+      [/^An AWS Nitro enclave's attestation/, nitro],
+      [/^An AWS Nitro enclave's attestation/, utf8(toHex(nitro))],
+    ];
+    for (const [what, bytes] of evidence) {
+      assert.match(evidenceOf(recognise(bytes)).evidence.what, what);
+    }
+    for (const bytes of [report, utf8(toHex(report))]) {
+      assert.throws(() => recognise(bytes), {
+        message: /^This is an AMD SEV-SNP report by itself/,
+      });
+    }
+    for (const bytes of [nsmQuote, utf8(toHex(nsmQuote)), Uint8Array.of(0xd2, ...nsmQuote)]) {
+      assert.throws(() => recognise(bytes), {
+        message: /^This is an AWS Nitro document by itself/,
+      });
+    }
+  },
+);
+
+test("a request brings the vendor's documents with its attestation", () => {
+  const vendor_documents = { certificates: ["3000"] };
+  const request = { attestation: toHex(container), vendor_documents };
+  const { evidence, settings } = evidenceOf(recognise(utf8(JSON.stringify(request))));
+  assert.deepEqual(evidence.members, request);
+  assert.deepEqual(settings, {});
 });

@@ -1,16 +1,18 @@
+import type { PlatformKind } from "#core/attestation/attestation.ts";
 import { decodeAttestation } from "#core/attestation/versioned-attestation.ts";
 import { fromHex, fromUtf8, toHex } from "#core/bytes/bytes.ts";
 import { composeHash } from "#core/compose/identity.ts";
 import { decodeOnePem } from "#core/encoding/pem.ts";
 import { parseStrictJson } from "#core/encoding/strict-json.ts";
 import { AppError } from "#core/errors/app-error.ts";
+import { SNP_REPORT_BYTES } from "#core/sev-snp/report.ts";
 import { parseQuote } from "#core/tdx/quote.ts";
 import { parseX509Certificate, type X509Certificate } from "#core/x509/x509-certificate.ts";
 import { MAX_REQUEST_BYTES } from "../request.ts";
 
 /** Evidence as members of a request, and what it is in words. */
 export interface Evidence {
-  readonly members: Readonly<Record<string, string>>;
+  readonly members: Readonly<Record<string, unknown>>;
   readonly what: string;
   /** A quote by itself: it proves hardware, and nothing about an app. */
   readonly isBare: boolean;
@@ -78,7 +80,11 @@ function ofJson(bytes: Uint8Array): Material {
   );
   const rest = { collateral: json["collateral"] ?? undefined, settings };
   if (typeof attestation === "string") {
-    return { kind: "evidence", evidence: attestationEvidence(fromHex(attestation)), ...rest };
+    const evidence = attestationEvidence(fromHex(attestation));
+    // What AMD, AWS or Google signed: like collateral, trusted only once it is verified.
+    const { vendor_documents: documents } = json;
+    const members = { ...evidence.members, ...(documents ? { vendor_documents: documents } : {}) };
+    return { kind: "evidence", evidence: { ...evidence, members }, ...rest };
   }
   if (typeof quote === "string") {
     const hasLog = typeof eventLog === "string" && eventLog !== "";
@@ -103,6 +109,7 @@ function ofJson(bytes: Uint8Array): Material {
 }
 
 function ofBytes(bytes: Uint8Array): Material {
+  requireNoBareDocument(bytes);
   const [first, second] = bytes;
   // A quote starts with its version, 3 to 5, in 16 bits; no attestation starts so.
   const isQuote = second === 0 && first !== undefined && first >= 3 && first <= 5;
@@ -110,11 +117,37 @@ function ofBytes(bytes: Uint8Array): Material {
   return { kind: "evidence", evidence, collateral: undefined, settings: {} };
 }
 
+/** SEV-SNP reports and Nitro documents say nothing about an app without the attestation around them. */
+function requireNoBareDocument(bytes: Uint8Array): void {
+  const [a, b, c, d] = bytes;
+  const isSnpReport = bytes.length === SNP_REPORT_BYTES && a! >= 2 && a! <= 5 &&
+    (b! | c! | d!) === 0;
+  // A COSE_Sign1 array of four, perhaps tagged (RFC 9052), whose first is a short byte string.
+  const isNitroDocument = (a === 0xd2 ? b : a) === 0x84 && ((a === 0xd2 ? c : b)! & 0xe0) === 0x40;
+  if (!isSnpReport && !isNitroDocument) return;
+  throw new AppError(
+    "input/unsupported",
+    `This is ${
+      isSnpReport ? "an AMD SEV-SNP report" : "an AWS Nitro document"
+    } by itself: paste the attestation it came in, which says what was launched`,
+  );
+}
+
+const PLATFORM_NAMES: Readonly<Record<PlatformKind, string>> = {
+  "tdx": "An Intel TDX",
+  "gcp-tdx": "A Google Cloud TDX",
+  "sev-snp": "An AMD SEV-SNP",
+  "nitro-enclave": "An AWS Nitro enclave's",
+  "aws-nitro-tpm": "An AWS NitroTPM",
+};
+
 function attestationEvidence(bytes: Uint8Array): Evidence {
   const { platform, stack } = decodeAttestation(bytes);
   return {
     members: { attestation: toHex(bytes) },
-    what: `A ${platform.kind} attestation with ${stack.runtimeEvents.length} runtime events`,
+    what: `${
+      PLATFORM_NAMES[platform.kind]
+    } attestation with ${stack.runtimeEvents.length} runtime events`,
     isBare: false,
   };
 }

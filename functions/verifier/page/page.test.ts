@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before } from "node:test";
 import { pathToFileURL } from "node:url";
-import type { Page } from "playwright-core";
+import type { Page, Request } from "playwright-core";
 import { Hono } from "hono";
 import { serveHttp } from "#adapters/http-server.ts";
 import { serveHttps } from "#adapters/https-server.ts";
@@ -27,7 +27,7 @@ import type { SimulatedTds } from "#host-daemon/host-api/simulated-td.ts";
 import { buildVerifyPage } from "../../../scripts/lib/verify-page.ts";
 import { noChromium, pageTest, useChromium } from "../../../tests/chromium.ts";
 import { simulatedCvm } from "../../../tests/simulated-cvm.ts";
-import { hasVectors, vectorText } from "../../../tests/vectors.ts";
+import { hasVectors, vectorBytes, vectorText } from "../../../tests/vectors.ts";
 import { webCrypto } from "#core/crypto/crypto-provider.ts";
 import { EndorsementCache } from "#core/tdx/endorsement-cache.ts";
 import { createVerifierApp } from "../app.ts";
@@ -127,7 +127,9 @@ pageTest(
     const { verdict } = await verdictOf(page);
     assert.deepEqual([verdict.outcome, verdict.simulated], ["accepted", true]);
     await page.getByText("Simulated TEE", { exact: true }).waitFor();
-    await page.getByText("software played the TEE: nothing is proven about any hardware").waitFor();
+    await page.locator("#result").getByText(
+      "software played the TEE: nothing is proven about any hardware",
+    ).waitFor();
     assert.match(await page.title(), /^SIMULATED: Accepted/);
     const asked = await page.locator("#network-list li").allTextContents();
     assert.equal(asked.length, 1, "one request, for collateral");
@@ -277,6 +279,89 @@ pageTest("a verdict is marked stale once the form says something else", async (p
   await verdictOf(page);
   assert.equal(await page.locator("#result.stale").count(), 0);
 });
+
+pageTest("once loaded it works offline, and asks nobody anything", async (page) => {
+  writeFileSync(
+    file("simulated.json"),
+    JSON.stringify(collateralToJson(cvm.platform.collateral(new Date()))),
+  );
+  for (const url of [home, saved()]) {
+    await page.context().setOffline(false);
+    await page.goto(url, { waitUntil: "networkidle" });
+    const requests: string[] = [];
+    const record = (request: Request) => requests.push(request.url());
+    page.on("request", record);
+    await page.context().setOffline(true);
+    await trustSimulated(page);
+    await page.getByLabel("Or paste what you have").fill(attestation);
+    await page.locator("#collateral-file").setInputFiles(file("simulated.json"));
+    assert.equal((await verdictOf(page)).verdict.outcome, "accepted");
+    for (const summary of await page.locator("#result summary").all()) await summary.click();
+    assert.deepEqual(requests.filter((asked) => !asked.startsWith("blob:")), [], url);
+    assert.equal(await page.locator("#network-summary").innerText(), "Nothing has left this tab");
+    page.off("request", record);
+  }
+});
+
+pageTest("each check opens by keyboard and shows what was compared", async (page) => {
+  await page.goto(home);
+  await trustSimulated(page);
+  await page.getByLabel("Or paste what you have").fill(attestation);
+  const expected = "11".repeat(32);
+  await page.getByLabel("Compose hash", { exact: true }).fill(expected);
+  const { verdict } = await verdictOf(page);
+  const status = page.locator("#announcement");
+  assert.equal(await status.getAttribute("aria-live"), "polite");
+  assert.match(await status.innerText(), /^SIMULATED: Refused\. Do not trust this: /);
+  assert.equal(await page.locator("[data-check]").count(), verdict.checks.length);
+  for (const { id } of verdict.checks) {
+    const check = page.locator(`[data-check="${id}"]`);
+    const wasOpen = await check.evaluate((element) => (element as HTMLDetailsElement).open);
+    assert.equal(wasOpen, id === "compose-hash", "only the reason is open from the start");
+    await check.locator("summary").focus();
+    if (!wasOpen) await page.keyboard.press("Enter");
+    assert.match(await check.locator("p").first().innerText(), /[\w)]\.$/, id);
+  }
+  const shown = async (id: string) =>
+    await page.getByRole("region", { name: `What ${id} looked at` }).locator("td").allInnerTexts();
+  assert.deepEqual(await shown("compose-hash"), [toHex(cvm.composeHash), expected]);
+  const { measurements } = verdict;
+  const registers = ["mr_td", "rtmr0", "rtmr1", "rtmr2"].map((name) => measurements![name]);
+  assert.deepEqual((await shown("os-image")).slice(-4), registers);
+  assert.deepEqual(await shown("tcb-advisories"), ["none", "none"]);
+  await page.getByLabel("Compose hash", { exact: true }).fill("");
+  assert.match(await status.innerText(), /^The form has changed/);
+});
+
+vectorPageTest(
+  "evidence of an SEV-SNP guest and of a Nitro enclave is judged in the tab",
+  async (page) => {
+    await page.goto(saved());
+    const snp = vectorText("dstack/sev-snp-attestation.json");
+    await page.getByLabel("Or paste what you have").fill(snp);
+    await page.getByText("An AMD SEV-SNP attestation").waitFor();
+    await page.getByText("Time and policy").click();
+    await page.getByLabel("The verdict is for the time").fill("2026-08-01T00:00:00Z");
+    await page.getByLabel("OutOfDate", { exact: true }).check();
+    assert.equal((await verdictOf(page)).verdict.outcome, "accepted");
+    await page.getByRole("heading", { name: "Accepted" }).waitFor();
+
+    const bytes = [...vectorBytes("dstack/nitro_attestation.bin")];
+    const transfer = await page.evaluateHandle((data) => {
+      const dropped = new DataTransfer();
+      dropped.items.add(new File([Uint8Array.from(data)], "evidence"));
+      return dropped;
+    }, bytes);
+    await page.dispatchEvent("body", "drop", { dataTransfer: transfer });
+    await page.getByText("An AWS Nitro enclave's attestation").waitFor();
+    await page.getByLabel("The verdict is for the time").fill("2025-12-25T16:04:18Z");
+    const { verdict } = await verdictOf(page);
+    assert.equal(verdict.tee, "dstack-nitro-enclave");
+    const chain = verdict.checks.find(({ id }) => id === "signature-chain");
+    assert.equal(chain?.result, "passed");
+    assert.equal(await page.locator("#network-summary").innerText(), "Nothing has left this tab");
+  },
+);
 
 pageTest("a tab that is cut off cannot ask anybody", async (page) => {
   await page.goto(home);

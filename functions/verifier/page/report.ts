@@ -7,6 +7,7 @@ import {
   wordsOf,
 } from "#core/attestation/verdict-words.ts";
 import type { RuntimeEvent } from "#core/event-log/runtime-event.ts";
+import { comparedIn, type Rows } from "./comparison.ts";
 import { download, h } from "./dom.ts";
 import { readable } from "./material.ts";
 
@@ -28,6 +29,11 @@ function isAnotherApp({ verdict, askedId }: Report): boolean {
     identity.appId !== askedId && identity.instanceId !== askedId;
 }
 
+/** What a screen reader is told when a verdict appears. */
+export function announcementOf(report: Report): string {
+  return `${titleOf(report)}. ${headlineOf(report)}`;
+}
+
 /** The outcome as a window's title may say it. */
 export function titleOf(report: Report): string {
   const { outcome, simulated } = report.verdict;
@@ -44,7 +50,7 @@ export function renderReport(report: Report): Node[] {
     banner(report),
     identity(verdict),
     statements(verdict),
-    checks(verdict),
+    checks(report),
     h(
       "section",
       { class: "card more" },
@@ -55,7 +61,11 @@ export function renderReport(report: Report): Node[] {
         "details",
         {},
         h("summary", {}, "Verdict as JSON"),
-        h("pre", { tabindex: "0", id: "verdict-json" }, JSON.stringify(verdict, null, 2)),
+        h(
+          "pre",
+          { tabindex: "0", id: "verdict-json", role: "region", "aria-label": "Verdict as JSON" },
+          JSON.stringify(verdict, null, 2),
+        ),
       ),
       h(
         "div",
@@ -89,10 +99,6 @@ function banner(report: Report): HTMLElement {
   const { verdict } = report;
   const other = isAnotherApp(report);
   const refused = verdict.outcome === "refused" || other;
-  const headline = other
-    ? `The evidence is genuine, but it is of app ${verdict.identity!.appId}, not of ` +
-      `${report.askedId}, which was asked.`
-    : wordsOf(verdict).headline;
   return h(
     "div",
     {
@@ -106,11 +112,19 @@ function banner(report: Report): HTMLElement {
       h("span", { class: "sign", "aria-hidden": "true" }, refused ? "✗" : "✓"),
       other ? "Genuine, but another app" : OUTCOMES[verdict.outcome],
     ),
-    h("p", { class: "headline" }, headline),
+    h("p", { class: "headline" }, headlineOf(report)),
     ...(verdict.reason === null
       ? []
       : [h("p", { class: "quiet" }, "Reason ", h("code", {}, verdict.reason.code))]),
   );
+}
+
+function headlineOf(report: Report): string {
+  const { verdict, askedId } = report;
+  return isAnotherApp(report)
+    ? `The evidence is genuine, but it is of app ${verdict.identity!.appId}, not of ${askedId}, ` +
+      "which was asked."
+    : wordsOf(verdict).headline;
 }
 
 function identity(verdict: Verdict): HTMLElement {
@@ -217,14 +231,15 @@ const MARKS: Readonly<Record<Check["result"], readonly [sign: string, word: stri
   "not-applicable": ["·", "not applicable"],
 };
 
-function checks(verdict: Verdict): HTMLElement {
-  const { checks: list, reason, tcb } = verdict;
+function checks({ verdict, request }: Report): HTMLElement {
+  const { checks: list, reason } = verdict;
   return h(
     "section",
     { class: "card checks" },
     h("h3", {}, "Every check"),
     ...list.map(({ id, result, detail }) => {
       const [sign, word] = MARKS[result];
+      const compared = comparedIn(id, verdict, request);
       return h(
         "details",
         { class: result, "data-check": id, ...(reason?.check === id && { open: true }) },
@@ -240,7 +255,7 @@ function checks(verdict: Verdict): HTMLElement {
         ...(reason?.check === id
           ? [h("p", { class: "hint" }, "Reason code ", h("code", {}, reason.code))]
           : []),
-        ...(id === "tcb-status" && tcb !== null ? [pairs(tcbFacts(tcb))] : []),
+        ...(compared.length > 0 ? [pairs(`What ${id} looked at`, compared)] : []),
       );
     }),
   );
@@ -252,29 +267,11 @@ function patchLevel(tcb: Tcb): string {
   return "levelDate" in tcb ? `${tcb.status}, as of ${tcb.levelDate.slice(0, 10)}` : tcb.status;
 }
 
-function tcbFacts(tcb: Tcb): [string, string][] {
-  if ("product" in tcb) {
-    return [
-      ["Processor", tcb.product],
-      ["Signed with", tcb.signingKey.toUpperCase()],
-      ["Reported TCB", JSON.stringify(tcb.reported)],
-      ["Current TCB", JSON.stringify(tcb.current)],
-    ];
-  }
-  return [
-    ["Platform", tcb.platformStatus],
-    ["Quoting enclave", tcb.quotingEnclaveStatus],
-    ["FMSPC", tcb.fmspc],
-    ["TCB evaluation", String(tcb.evaluationDataNumber)],
-    ["Collateral holds from", tcb.collateral.validFrom],
-    ["Collateral holds until", tcb.collateral.validUntil],
-  ];
-}
-
-function pairs(rows: readonly (readonly [string, string])[]): HTMLElement {
+/** `name`: what a screen reader calls the region, which scrolls and so takes the focus. */
+function pairs(name: string, rows: Rows): HTMLElement {
   return h(
     "div",
-    { class: "scroll", tabindex: "0" },
+    { class: "scroll", tabindex: "0", role: "region", "aria-label": name },
     h(
       "table",
       {},
@@ -291,7 +288,12 @@ function pairs(rows: readonly (readonly [string, string])[]): HTMLElement {
 
 function eventLog(events: readonly RuntimeEvent[]): HTMLElement {
   const rows = events.map(({ event, payload }) => [event, readable(payload)] as const);
-  return h("details", {}, h("summary", {}, `Runtime events (${events.length})`), pairs(rows));
+  return h(
+    "details",
+    {},
+    h("summary", {}, `Runtime events (${events.length})`),
+    pairs("Runtime events", rows),
+  );
 }
 
 function registers({ measurements, reportData, evidenceDigest }: Verdict): HTMLElement {
@@ -300,5 +302,5 @@ function registers({ measurements, reportData, evidenceDigest }: Verdict): HTMLE
     ["report_data", reportData ?? ""],
     ["evidence digest", evidenceDigest],
   ];
-  return h("details", {}, h("summary", {}, "Registers"), pairs(rows));
+  return h("details", {}, h("summary", {}, "Registers"), pairs("Registers", rows));
 }
