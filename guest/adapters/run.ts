@@ -32,7 +32,7 @@ export async function runLines(
 
 /** The environment of this process without what systemd meant for it alone. */
 export function inheritedEnv(): Record<string, string> {
-  const own = /^(NOTIFY_SOCKET|WATCHDOG_|LISTEN_|INVOCATION_ID|JOURNAL_STREAM|DENO_)/;
+  const own = /^(NOTIFY_SOCKET|WATCHDOG_|LISTEN_|INVOCATION_ID|JOURNAL_STREAM|DENO_|MALLOC_)/;
   const entries = Object.entries(process.env).filter(([name, value]) =>
     value !== undefined && !own.test(name)
   );
