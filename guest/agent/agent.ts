@@ -29,6 +29,8 @@ export interface AgentPorts {
   /** Answers of the reference's simulator: GetQuote has the whole event log, and an attestation too. */
   readonly simulator?: boolean;
   readonly issueCertificate: IssueCertificate;
+  /** What nvattest said at boot, as it wrote it; empty without a GPU. */
+  readonly gpuAttestation: () => Promise<string>;
   readonly version: AppVersion;
   /** What the firmware calls the machine; empty when it does not say. */
   readonly cloud: { readonly vendor: string; readonly product: string };

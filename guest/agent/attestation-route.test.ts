@@ -65,3 +65,19 @@ for (
     assert.deepEqual(asked, []);
   });
 }
+
+test("POST /v1/attestation stops reading a body that does not end", async () => {
+  const { app, asked } = setup();
+  let pulled = 0;
+  const endless = new ReadableStream<Uint8Array>({
+    pull(controller) {
+      pulled++;
+      controller.enqueue(new Uint8Array(1024));
+    },
+  });
+  const init: RequestInit & { duplex: "half" } = { method: "POST", body: endless, duplex: "half" };
+  const response = await app.request("/v1/attestation", init);
+  assert.equal(response.status, 413);
+  assert.ok(pulled < 32);
+  assert.deepEqual(asked, []);
+});

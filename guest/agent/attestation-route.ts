@@ -6,6 +6,7 @@ import { fromHex, toHex } from "#core/bytes/bytes.ts";
 import { parseStrictJson } from "#core/encoding/strict-json.ts";
 import { AppError } from "#core/errors/app-error.ts";
 import { problemResponse } from "#core/errors/problem.ts";
+import { readBody } from "#core/rpc/server.ts";
 import type { Agent } from "./agent.ts";
 
 const MAX_BODY_BYTES = 4096;
@@ -22,14 +23,15 @@ export function attestationRoute(agent: Agent): Hono {
   app.onError((error) => problemResponse(error));
   app.use("/v1/attestation", cors({ origin: "*", allowMethods: ["POST"], maxAge: 86_400 }));
   app.post("/v1/attestation", async (c) => {
-    const attestation = await agent.attest(reportData("app-data", nonceIn(await c.req.text())));
+    const attestation = await agent.attest(
+      reportData("app-data", nonceIn(await readBody(c.req.raw, MAX_BODY_BYTES))),
+    );
     return c.json({ attestation: toHex(encodeAttestation(attestation)) });
   });
   return app;
 }
 
-function nonceIn(body: string): Uint8Array {
-  if (body.length > MAX_BODY_BYTES) throw new AppError("input/too-large", "Request is too large");
+function nonceIn(body: Uint8Array): Uint8Array {
   const request = parseStrictJson(body, "attestation request", {
     maxSize: MAX_BODY_BYTES,
     maxDepth: 2,

@@ -50,6 +50,18 @@ export function dstackGuestHandlers(agent: Agent): PrpcHandlers<typeof DstackGue
 
     info: () => appInfoMessage(agent, { showTcbInfo: true }),
 
+    gpuInfo: async () => ({ attestation: await agent.gpuAttestation() }),
+
+    /** Dropped by the reference; the SDKs that still call it expect 400 from a simulator. */
+    emitEvent() {
+      throw new AppError(
+        "input/unsupported",
+        agent.simulator
+          ? "EmitEvent is unavailable in simulator mode"
+          : "EmitEvent is unavailable: this guest's event log ends with its launch",
+      );
+    },
+
     sign({ algorithm, data }) {
       const signed = signData(agent.deriveKey, parseSignatureAlgorithm(algorithm), data);
       return { ...signed, signatureChain: [...signed.signatureChain] };

@@ -1,5 +1,6 @@
 import { serveHttp } from "#adapters/http-server.ts";
 import { unixFetch } from "#adapters/unix-http.ts";
+import { fromUtf8 } from "#core/bytes/bytes.ts";
 import { JsonObject } from "#core/encoding/json-object.ts";
 import { errorChain } from "#core/errors/app-error.ts";
 import { makeWebFetch } from "#adapters/web-fetch.ts";
@@ -27,6 +28,7 @@ import {
 } from "./guest-context.ts";
 import { openAgentSockets, type SocketApps } from "./agent-sockets.ts";
 
+const GPU_ATTESTATION = "/run/nvidia-gpu-attestation/attestation.out";
 const EXTERNAL_PORT = 8090;
 const GUEST_API_PORT = 8000;
 
@@ -50,6 +52,10 @@ export async function serveAgent(
   const agent = createAgent({
     ...context,
     vmConfig: context.sysConfig.vmConfig,
+    gpuAttestation: async () => {
+      const text = await files.read(GPU_ATTESTATION);
+      return text === undefined ? "" : fromUtf8(text, "GPU attestation");
+    },
     version: GUEST_VERSION,
     cloud: await readCloud(),
     log,

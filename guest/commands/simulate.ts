@@ -60,6 +60,7 @@ export async function simulatedAgent(dir: string): Promise<Agent> {
       makeTlsFetch: () => noKms,
       verifyKmsEvidence: noKms,
     }),
+    gpuAttestation: () => Promise.resolve(""),
     version: GUEST_VERSION,
     cloud: { vendor: "", product: "" },
     log,
