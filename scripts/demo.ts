@@ -123,10 +123,12 @@ async function main(): Promise<number> {
     return verdict.outcome === "accepted" ? 0 : EXIT_REFUSED;
   } catch (error) {
     if (interrupted) return await new Promise<number>(() => {}); // the handler above ends the process
-    process.stderr.write(
-      `demo: ${(error as Error).message}\n` +
+    process.stderr.write(`demo: ${(error as Error).message}\n`);
+    if (flow.isRunning) {
+      process.stderr.write(
         "demo: what was started keeps running for a look; scripts/demo --down stops it\n",
-    );
+      );
+    }
     return 1;
   }
 }
