@@ -7,8 +7,11 @@ import type { CollateralJson } from "./scene.ts";
 export interface ConformanceCase {
   readonly id: string;
   readonly title: string;
-  /** `quote`: any DCAP verifier can answer. `binding` needs report data, `cvm` dstack's event log. */
-  readonly kind: "quote" | "binding" | "cvm";
+  /**
+   * `quote`: any DCAP verifier can answer. `binding` needs report data, `cvm` dstack's event log; `snp` and
+   * `nitro` are of other vendors.
+   */
+  readonly kind: "quote" | "binding" | "cvm" | "snp" | "nitro";
   /** PEM of the root to trust, the only one. */
   readonly root: string;
   /** The body of `POST /v1/verify`. */
@@ -22,6 +25,7 @@ export interface CaseRequest {
   readonly vm_config?: string;
   readonly attestation?: string;
   readonly collateral?: CollateralJson;
+  readonly vendor_documents?: Readonly<Record<string, unknown>>;
   readonly time: string;
   readonly report_data?: string;
   readonly reference?: Readonly<Record<string, unknown>>;
@@ -30,7 +34,7 @@ export interface CaseRequest {
 
 /** `unreadable`: the verifier cannot even say what the evidence is (exit 2 of the command line). */
 export type Expectation =
-  | { readonly outcome: "accepted"; readonly status: string }
+  | { readonly outcome: "accepted"; readonly status?: string }
   | { readonly outcome: "refused"; readonly reason: string }
   | { readonly outcome: "unreadable" };
 

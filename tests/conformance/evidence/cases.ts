@@ -6,6 +6,7 @@ import { cvmCases } from "./cvm-cases.ts";
 import { quoteCases } from "./quote-cases.ts";
 import { SCENE_KINDS } from "./scene.ts";
 import { tcbCases } from "./tcb-cases.ts";
+import { vendorCases } from "./vendor-cases.ts";
 
 const GROUPS = {
   quote: quoteCases,
@@ -22,4 +23,5 @@ export function* conformanceCases(): Generator<ConformanceCase> {
     }
   }
   yield* cvmCases();
+  yield* vendorCases();
 }

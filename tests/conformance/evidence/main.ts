@@ -8,7 +8,7 @@ import { answerLines } from "./program.ts";
 import { phalaTable } from "./table.ts";
 
 const USAGE = `Usage: scripts/conformance <command>
-  cases [kind]                     every case, one JSON a line (kinds: quote, binding, cvm)
+  cases [kind]                     every case, one JSON a line (kinds: quote, binding, cvm, snp, nitro)
   judge [--reasons] [--kind K] -- PROGRAM [ARG]...
                                    ask a program that reads cases and writes answers, one JSON a line;
                                    exit 1 when it answers one otherwise. --reasons compares reason codes too
