@@ -47,6 +47,7 @@ const PROGRAM_LINKS: Readonly<Record<string, string>> = {
 const WANTED: Readonly<Record<string, readonly string[]>> = {
   "sysinit.target": [
     "dstack-kernel.service",
+    "dstack-modules.service",
     "systemd-journald.service",
   ],
   "sockets.target": [
