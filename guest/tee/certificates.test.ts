@@ -8,6 +8,7 @@ import { parseCertificatePem } from "#core/ra-tls/certificate.ts";
 import { readEvidence } from "#core/ra-tls/claims.ts";
 import { parseQuote } from "#core/tdx/quote.ts";
 import { hasVectors, vectorBytes } from "../../tests/vectors.ts";
+import { seededAppKeys } from "../boot/local-keys.ts";
 import { caCertificate, raCertificate } from "./certificates.ts";
 import { describeReplay } from "./describe.ts";
 import { createRecordedTee } from "./recorded.ts";
@@ -63,4 +64,27 @@ test("replay-imr counts events and replays registers", { skip }, () => {
   assert.ok(lines[3]!.endsWith(
     "f28a1490ee924e9396c2ccf2d93ad536b83cbe159a1d45024d1fd7acdcc102145efcfcd0cfa209416446c70226affadf",
   ));
+});
+
+test("gen-app-keys makes keys whose CA allows as many levels as asked", { skip }, async () => {
+  const ports = {
+    attestPublicKey: () => Promise.resolve(new Uint8Array()),
+    now: () => new Date(0),
+  };
+  // basicConstraints, critical, CA, with the path length last (RFC 5280 4.2.1.9), in DER.
+  const constraints = (level: string) => `0603551d130101ff040830060101ff0201${level}`;
+  for (const [level, hex] of [[0, "00"], [3, "03"]] as const) {
+    const keys = await seededAppKeys(new Uint8Array(32).fill(0x42), ports, level);
+    const { raw } = new X509Certificate(keys.caCertPem);
+    assert.ok(toHex(new Uint8Array(raw)).includes(constraints(hex)));
+    // Seed 42×32 of spec/os.md 8.3.
+    assert.equal(
+      toHex(keys.diskCryptKey),
+      "7da9ed9d9f115d7af8cd3b1d3543ab8b593f7b6861bd7afdb6068103b0b86650",
+    );
+    assert.equal(
+      toHex(keys.k256Key),
+      "bf80e92f0094755c9c2f3e83b75ae5ca0c3f427b346bf4bcf693747779a42e1d",
+    );
+  }
 });
