@@ -67,3 +67,15 @@ test("parseStrictJson() keeps integers beyond 2^53 exact when asked", () => {
     float: 12345678901234567890.5,
   });
 });
+
+test("parseStrictJson() takes a million commas and brackets, and no more", () => {
+  const most = 1024 * 1024;
+  const limits = { maxSize: 4 * most };
+  const list = (commas: number) => `[${"0,".repeat(commas)}0]`;
+  assert.equal((parseStrictJson(list(most - 1), "a", limits) as unknown[]).length, most);
+  for (const text of [list(most), `[${"[[]],".repeat(most / 3)}[[]]]`]) {
+    assert.throws(() => parseStrictJson(text, "a", limits), { code: "input/too-large" });
+  }
+  const text = `["${",[".repeat(most)}"]`;
+  assert.equal((parseStrictJson(text, "a", limits) as string[])[0]!.length, 2 * most);
+});

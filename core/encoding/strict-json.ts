@@ -29,7 +29,7 @@ export function parseStrictJson(
     );
   }
   const text = typeof document === "string" ? document : fromUtf8(document, name);
-  checkNesting(text, name, limits.maxDepth ?? 64);
+  checkShape(text, name, limits.maxDepth ?? 64);
   let value: JsonValue;
   try {
     value = limits.exactIntegers && /\d{16}/.test(text)
@@ -49,20 +49,23 @@ function exactInteger(_key: string, value: unknown, context?: { source?: string 
   return source !== undefined && /^-?\d+$/.test(source) ? BigInt(source) : value;
 }
 
-/** Before anything is built: a nested array costs 30 times the bytes that name it. Any text is walked. */
-function checkNesting(text: string, name: string, maxDepth: number): void {
+/** Commas and opened brackets of one document: what is built takes 30 times the bytes that name it. */
+const MAX_PARTS = 1024 * 1024;
+
+/** Before anything is built. Any text is walked, JSON or not. */
+function checkShape(text: string, name: string, maxDepth: number): void {
   let depth = 0;
+  let parts = 0;
   for (let i = 0; i < text.length; i++) {
     const char = text.charCodeAt(i);
+    const opens = char === CHAR.openBrace || char === CHAR.openBracket;
     if (char === CHAR.quote) i = endOfString(text, i) - 1;
     else if (char === CHAR.closeBrace || char === CHAR.closeBracket) depth--;
-    else if (char === CHAR.openBrace || char === CHAR.openBracket) {
-      if (++depth > maxDepth) {
-        throw new AppError(
-          "input/malformed",
-          `Cannot parse ${name}: nested deeper than ${maxDepth}`,
-        );
-      }
+    else if (opens && ++depth > maxDepth) {
+      throw new AppError("input/malformed", `Cannot parse ${name}: nested deeper than ${maxDepth}`);
+    }
+    if ((opens || char === CHAR.comma) && ++parts > MAX_PARTS) {
+      throw new AppError("input/too-large", `Cannot parse ${name}: more than ${MAX_PARTS} parts`);
     }
   }
 }
@@ -94,6 +97,7 @@ function checkNames(text: string, name: string): void {
 
 const CHAR = {
   quote: 0x22,
+  comma: 0x2c,
   openBracket: 0x5b,
   backslash: 0x5c,
   closeBracket: 0x5d,

@@ -21,6 +21,7 @@ import { READY_MARKER } from "./setup.ts";
 import { type Scenario, testGuest, testKms } from "./test-guest.ts";
 
 const kms = testKms();
+const MIB = 1024 * 1024;
 const TOKEN = "a launch token of more than 32 bytes";
 const KMS_URL = "https://kms.example:8000";
 
@@ -244,14 +245,15 @@ describe("whatever the host puts into its share", () => {
     });
   }
 
-  test("deep nesting of all the bytes a compose may have is refused without building it", async () => {
-    const half = 25 * 1024 * 1024;
-    const content = new Uint8Array(2 * half).fill(0x5b, 0, half).fill(0x5d, half);
+  test("all the bytes a compose may have, of small values, are refused without building them", async () => {
+    const half = 25 * MIB;
+    const deep = new Uint8Array(2 * half).fill(0x5b, 0, half).fill(0x5d, half);
+    const wide = utf8(`[${"{},".repeat(16 * MIB)}{}]`);
     const before = process.memoryUsage().rss;
-    const { code } = await bootWith("app-compose.json", content);
-    assert.equal(code, "input/malformed");
-    // 1.5 GB when the arrays are made first, which is more than a small VM has.
-    assert.ok(process.memoryUsage().rss - before < 512 * 1024 * 1024);
+    assert.equal((await bootWith("app-compose.json", deep)).code, "input/malformed");
+    assert.equal((await bootWith("app-compose.json", wide)).code, "input/too-large");
+    // 1.5 GB each when the values are made first, which is more than a small VM has.
+    assert.ok(process.memoryUsage().rss - before < 512 * MIB);
   });
 
   const WRONG: readonly unknown[] = [null, true, -1, 1e300, "", "x", [], ["x"], {}, { x: [{}] }];
