@@ -37,8 +37,8 @@ export class DataPlane {
     this.certificates = new Certificates(settings.paths, ports);
     const onError = (error: unknown) => ports.log("error", "data plane", { error });
     this.haproxy = new Haproxy(binary, settings, ports, {
-      onStarted: async (pid) => {
-        await this.routes.restarted();
+      launching: async (start) => {
+        const pid = await this.routes.restarting(start);
         ports.log("info", "HAProxy serves", { pid });
       },
       onAdopted: async (pid) => {

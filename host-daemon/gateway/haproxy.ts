@@ -42,8 +42,11 @@ export interface HaproxyPorts {
 }
 
 export interface HaproxyEvents {
-  /** A process with an empty map, fresh slots and the certificates on disk is serving. */
-  readonly onStarted: (pid: number) => Promise<void>;
+  /**
+   * Runs `start`, which starts a process with an empty map, fresh slots and the certificates on disk and
+   * resolves with its pid. The process asks before `start` ends: nothing known of the one before may answer.
+   */
+  readonly launching: (start: () => Promise<number>) => Promise<void>;
   /** It was already serving, with whatever a former control plane told it. */
   readonly onAdopted: (pid: number) => Promise<void>;
   readonly onLost: (pid: number) => void;
@@ -129,7 +132,7 @@ export class Haproxy {
     await this.#ports.writeText(paths.config, config);
     await this.#ports.writeText(paths.lua, lua);
     if (!answers) await this.#endStray(running);
-    await this.#launch(configDigest, answers ? running : undefined);
+    await this.#events.launching(() => this.#launch(configDigest, answers ? running : undefined));
   }
 
   /** Ends the process for good and removes what it leaves behind. */
@@ -159,7 +162,7 @@ export class Haproxy {
     this.#unwatch();
   }
 
-  async #launch(configDigest: string, old: RunRecord | undefined): Promise<void> {
+  async #launch(configDigest: string, old: RunRecord | undefined): Promise<number> {
     const { paths } = this.#settings;
     // The map starts empty: what it held belongs to the process before.
     await this.#ports.writeText(paths.routeMap, "");
@@ -183,7 +186,7 @@ export class Haproxy {
     const record: RunRecord = { ...started, configDigest, retiring };
     await this.#ports.writeText(paths.record, JSON.stringify(record));
     this.#watch();
-    await this.#events.onStarted(pid);
+    return pid;
   }
 
   #watch(): void {

@@ -154,3 +154,29 @@ test("an adopted HAProxy forgets, and gets slots only after the quarantine", asy
   await s.cache.refresh();
   assert.equal(s.map.get("x.example")!.split("/")[1], "slot-plain-0");
 });
+
+test("a new HAProxy that asks while it starts gets the answer into its own map and slots", async () => {
+  const { cache, map, commands } = scene(() => forward("aa", ["10.0.0.2", "10.0.0.3"]));
+  const value = await cache.answer("x.example");
+  const told = [...commands];
+  let asked: Promise<string> | undefined;
+  const pid = await cache.restarting(() => {
+    map.clear();
+    asked = cache.answer("x.example");
+    return Promise.resolve(7);
+  });
+  assert.equal(pid, 7);
+  assert.equal(await asked, value);
+  assert.deepEqual(commands, [...told, ...told]);
+  assert.deepEqual([...map], [["x.example", value]]);
+});
+
+test("an HAProxy that does not start leaves nothing remembered", async () => {
+  const { cache, map } = scene(() => forward("aa", ["10.0.0.2"]));
+  await cache.answer("x.example");
+  await assert.rejects(cache.restarting(() => Promise.reject(new Error("no"))), /no/);
+  assert.equal(cache.size, 0);
+  map.clear();
+  await cache.answer("x.example");
+  assert.equal(map.size, 1);
+});

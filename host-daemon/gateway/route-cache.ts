@@ -91,12 +91,18 @@ export class RouteCache {
     });
   }
 
-  /** A HAProxy with an empty map and empty slots has started. */
-  restarted(): Promise<void> {
-    return this.#enqueue(() => {
-      this.#empty();
-      this.#ports.slots.reset();
-      return Promise.resolve();
+  /**
+   * Runs `start`, which starts an HAProxy with an empty map and empty slots. Its questions wait until the
+   * old one's entries are forgotten: an answer thought to be in the map would not be written to it.
+   */
+  restarting<T>(start: () => Promise<T>): Promise<T> {
+    return this.#enqueue(async () => {
+      try {
+        return await start();
+      } finally {
+        this.#empty();
+        this.#ports.slots.reset();
+      }
     });
   }
 
