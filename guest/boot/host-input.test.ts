@@ -18,7 +18,7 @@ import { AppError } from "#core/errors/app-error.ts";
 import { copyHostFiles } from "../adapters/host-file-copy.ts";
 import { HOST_FILES, type HostFileName } from "./host-files.ts";
 import { READY_MARKER } from "./setup.ts";
-import { type Scenario, testGuest, testKms } from "./test-guest.ts";
+import { type Scenario, testGuest, testKms } from "./guest.fixture.ts";
 
 const kms = testKms();
 const MIB = 1024 * 1024;

@@ -6,7 +6,7 @@ import { mrConfigIdV1 } from "#core/compose/mr-config.ts";
 import { encryptEnv } from "#core/crypto/env-encryption.ts";
 import { x25519PublicKey } from "#core/crypto/app-keys.ts";
 import { READY_MARKER } from "./setup.ts";
-import { type Scenario, testGuest as guest, WORK_DIR } from "./test-guest.ts";
+import { type Scenario, testGuest as guest, WORK_DIR } from "./guest.fixture.ts";
 
 describe("setup of an app without a key provider", () => {
   test("measures in the reference's order and ends ready", async () => {

@@ -17,9 +17,7 @@ interface SourceFile {
 
 /** Source without tests, generated code and what only a browser runs. */
 const sources = globSync(TREES.map((tree) => `${tree}/**/*.{ts,tsx}`), { cwd: ROOT })
-  .filter((path) =>
-    !/\.(test|fixture)\.tsx?$|\/gen\/|\/test-[^/]+\.ts$|(^|\/)node_modules\//.test(path)
-  )
+  .filter((path) => !/\.(test|fixture)\.tsx?$|\/gen\/|(^|\/)node_modules\//.test(path))
   .map(readSource);
 
 function readSource(path: string): SourceFile {

@@ -16,6 +16,7 @@ import { createSimulatedPlatform } from "#core/tdx/simulated-platform.ts";
 import type { Tee } from "../tee/tee.ts";
 import type { HostFileName, HostFiles } from "./host-files.ts";
 import type { KmsTrust } from "./kms-client.ts";
+import { goodJson, header } from "./luks-header.fixture.ts";
 import { setup, type SetupPorts } from "./setup.ts";
 
 export const WORK_DIR = "/var/volatile/dstack";
@@ -203,62 +204,7 @@ export function testGuest(scenario: Scenario) {
 }
 
 /** A valid header as cryptsetup would have written it; luks-header.test.ts says why it is valid. */
-const crafted = craftedHeader();
-
-function craftedHeader(): Uint8Array {
-  const json = JSON.stringify({
-    keyslots: {
-      "0": {
-        type: "luks2",
-        key_size: 64,
-        af: { type: "luks1", stripes: 4000, hash: "sha256" },
-        area: {
-          type: "raw",
-          offset: "32768",
-          size: "258048",
-          encryption: "aes-xts-plain64",
-          key_size: 64,
-        },
-        kdf: { type: "pbkdf2", hash: "sha256", iterations: 1000, salt: "AA==" },
-      },
-    },
-    tokens: {},
-    segments: {
-      "0": {
-        type: "crypt",
-        offset: "16777216",
-        size: "dynamic",
-        iv_tweak: "0",
-        encryption: "aes-xts-plain64",
-        sector_size: 512,
-      },
-    },
-    digests: {
-      "0": {
-        type: "pbkdf2",
-        keyslots: ["0"],
-        segments: ["0"],
-        hash: "sha256",
-        iterations: 1000,
-        salt: "AA==",
-        digest: "AA==",
-      },
-    },
-    config: { json_size: "12288", keyslots_size: "16744448" },
-  });
-  const bytes = new Uint8Array(5 * 1024 * 1024);
-  for (const copy of [0, 1]) {
-    const at = copy * 16384;
-    const view = new DataView(bytes.buffer, at);
-    const magic = copy === 0 ? [0x4c, 0x55, 0x4b, 0x53] : [0x53, 0x4b, 0x55, 0x4c];
-    bytes.set([...magic, 0xba, 0xbe, 0, 2], at);
-    view.setBigUint64(8, 16384n);
-    bytes.set(utf8("sha256"), at + 0x48);
-    view.setBigUint64(0x100, BigInt(at));
-    bytes.set(utf8(json), at + 0x1000);
-  }
-  return bytes;
-}
+const crafted = header(goodJson());
 
 /** A KMS without a network: whoever asks gets keys. Only https URLs reach it, as in adapters/tls-fetch.ts. */
 export function testKms(): Kms {
